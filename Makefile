@@ -1,0 +1,27 @@
+# Each target installs what it needs (once) into .venv; Python >= 3.11 and PyPI are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: table1 test bench lint clean-venv
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+table1: .venv/.installed
+	$(BIN)/run_protocol table1 --tier demo
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+test: lint
+	$(BIN)/pytest
+
+bench: .venv/.installed
+	$(BIN)/pytest benchmarks --benchmark-only
+
+clean-venv:
+	rm -rf .venv

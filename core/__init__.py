@@ -1,0 +1,1 @@
+"""The vocabulary: model, dataset, metric, run, protocol, cell, row, published value."""

@@ -1,0 +1,75 @@
+"""Metric: one number of one trained model on one dataset.
+
+To add one, write `metrics/<name>.py` with one frozen dataclass that derives from `Metric`, named in `__all__`.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import Dataset
+from .spec import Value
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number, how sure it is, and what was seen on the way.
+
+    value: the number; stderr: its standard error over the n things it was computed from, None where none is known.
+    censored: ">" if the true value is larger than `value` (a cap was hit), else "".
+    arrays: stored as .npz beside the cell: samples for galleries, per-example values, curves.
+    dialect: what the metric learnt about itself only while it ran (the digest of a judge, say).
+    """
+
+    value: float
+    stderr: float | None = None
+    n: int = 1
+    censored: Literal["", ">"] = ""
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    dialect: str = ""
+
+    @classmethod
+    def mean(
+        cls, values: NDArray[np.float64], name: str = "value", **arrays: NDArray[Any]
+    ) -> Measurement:
+        """The mean of per-example values (N,), which are kept as `arrays[name]`. Standard error with ddof=1."""
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 1 or len(values) == 0:
+            raise ValueError(f"per-example values must have shape (N,), N > 0; got {values.shape}")
+        spread = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+        return cls(float(values.mean()), spread, len(values), arrays={name: values, **arrays})
+
+
+class Metric(abc.ABC):
+    """A frozen dataclass called as `metric(model, data)`; its fields are its options.
+
+    better: which direction is better, "neither" for a description (parameters, samples).
+    requires: the classes a model must derive from; a cell whose model lacks one reads "n/a".
+    tiers: options that a tier changes; a protocol's own options win.
+    version: raise it when the same options begin to mean another number.
+    """
+
+    better: ClassVar[Literal["higher", "lower", "neither"]]
+    requires: ClassVar[tuple[type, ...]] = ()
+    version: ClassVar[int] = 1
+    tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
+
+    @property
+    @abc.abstractmethod
+    def dialect(self) -> str:
+        """Everything that makes two numbers of this name incomparable, as `key=value` pairs joined by spaces."""
+
+    @abc.abstractmethod
+    def __call__(self, model: Any, data: Dataset) -> Measurement:
+        """Measure `model` (in eval mode, no gradients) on `data`.
+
+        torch's default generator has been seeded for this cell: draw from it freely, and take
+        `torch.initial_seed()` for anything else that needs a seed. Report progress with `core.progress.track`.
+        """

@@ -1,0 +1,163 @@
+"""GenerativeModel: six methods to write, four that follow; and the capabilities a model may have.
+
+Axes: `K` particles, `B` batch, `O` objects, `C H W` image.
+
+To write                     | returns            | note
+-----------------------------|--------------------|------------------------------------------------------------
+recipe(data)   (classmethod) | Recipe             | published settings for this data, each with its source
+loss(x, step)                | (scalar, terms)    | the training objective; need not be the negative ELBO
+log_weights(x, particles)    | (K, B) nats        | log p(x, z_k) - log q(z_k | x), z_k ~ q; summed over pixels
+prior(n)                     | latents            | the model's own NamedTuple, every field (n, ...)
+infer(x)                     | latents            | one draw per image
+decode(z)                    | (B, C, H, W)       | mean image; in [0, 1] once clamped
+
+From these follow `elbo`, `log_marginal`, `sample` and `reconstruct`. A model never scores itself.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+from .dataset import DatasetInfo
+
+Z = TypeVar("Z")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained. Every field can change the weights, so every field is identity.
+
+    steps: parameter updates. optimizer: "rmsprop" or "adam", torch's defaults otherwise.
+    clip_norm: global gradient norm, None for no clipping.
+    time_scale: schedules are read at `step / time_scale`, so that a shorter run passes through all of them;
+    1 at the published length.
+    """
+
+    steps: int
+    batch_size: int = 32
+    optimizer: str = "rmsprop"
+    lr: float = 1e-4
+    clip_norm: float | None = 1.0
+    time_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The published settings of one model on one dataset: its config (a frozen dataclass) and its training."""
+
+    config: Any
+    training: Training
+
+
+def evaluation_option(default: Any) -> Any:
+    """A config field that cannot change weights, only how they are scored; it is no part of a run's identity."""
+    return dataclasses.field(default=default, metadata={"evaluation": True})
+
+
+class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
+    """p(x, z) and q(z | x). Built as `cls(config, data)` with a config that `recipe(data)` made.
+
+    State that training changes (temperatures, multipliers, baselines) is a buffer, so a checkpoint is the
+    whole truth. version: raise it when old weights must no longer answer to the name.
+    """
+
+    version: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def __init__(self, config: Any, data: DatasetInfo) -> None:
+        super().__init__()
+
+    @classmethod
+    @abc.abstractmethod
+    def recipe(cls, data: DatasetInfo) -> Recipe:
+        """The published config and training for `data`. Raises UsageError where the model cannot fit it."""
+
+    @abc.abstractmethod
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective to minimise, averaged over the batch, and its named scalar terms.
+
+        x: (B, C, H, W) in [0, 1]. step: 0-dimensional float tensor on x's device, counted in *published*
+        steps (the training loop divides by `time_scale`); a tensor, so that no schedule needs the host.
+        """
+
+    @abc.abstractmethod
+    def log_weights(self, x: Tensor, particles: int) -> Tensor:
+        """log p(x, z_k) - log q(z_k | x) for z_k ~ q(z | x): (K, B), nats, summed over pixels."""
+
+    @abc.abstractmethod
+    def prior(self, n: int) -> Z:
+        """n draws of the latents, as the model's samples are drawn in its paper."""
+
+    @abc.abstractmethod
+    def infer(self, x: Tensor) -> Z:
+        """One draw of the latents per image."""
+
+    @abc.abstractmethod
+    def decode(self, z: Z) -> Tensor:
+        """Mean image of each latent: (B, C, H, W)."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters as torch's optimisers take them; one group unless the model needs several rates."""
+        return [{"params": list(self.parameters())}]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @final
+    def elbo(self, x: Tensor, particles: int = 1) -> Tensor:
+        """Monte Carlo estimate of the evidence lower bound: (B,), nats."""
+        return self.log_weights(x, particles).mean(0)
+
+    @final
+    def log_marginal(self, x: Tensor, particles: int) -> Tensor:
+        """Importance-sampled log p(x): logsumexp_k log w_k - log K: (B,), nats."""
+        return self.log_weights(x, particles).logsumexp(0) - math.log(particles)
+
+    @final
+    def sample(self, n: int) -> Tensor:
+        """n images from the prior: (n, C, H, W) in [0, 1]."""
+        return self.decode(self.prior(n)).clamp(0, 1)
+
+    @final
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Mean image of one posterior draw: (B, C, H, W) in [0, 1]."""
+        return self.decode(self.infer(x)).clamp(0, 1)
+
+
+class Location(NamedTuple):
+    """Where a model sees objects. box: (B, O, 4) as (x0, y0, x1, y1) in pixels. presence: (B, O) in [0, 1].
+
+    what: (B, O, D), the appearance of each object.
+    """
+
+    box: Tensor
+    presence: Tensor
+    what: Tensor
+
+
+class Locates(abc.ABC):
+    """A model that says where objects are."""
+
+    @abc.abstractmethod
+    def locate(self, x: Tensor) -> Location:
+        """Boxes, presence probabilities and appearances: posterior means, no sampling."""
+
+
+class Resamples(abc.ABC):
+    """A model with a global latent z^g above a structured one z^s."""
+
+    @abc.abstractmethod
+    def resample(self, x: Tensor | None, rows: int, draws: int) -> Tensor:
+        """`draws` images for each of `rows` fixed z^g: (rows, draws, C, H, W) in [0, 1].
+
+        z^g is inferred from x (rows, C, H, W), or drawn from the prior when x is None; z^s ~ p(z^s | z^g).
+        """

@@ -1,0 +1,186 @@
+"""Protocol: the cells of a published table or figure, named without importing any of them.
+
+To add one, write `protocols/<name>.py` with a module-level `protocol`, and beside it `protocols/<name>.csv`
+with the published values (core/results.py says its columns). The keys of the dictionaries are the labels
+printed in the paper: headings, and the keys by which published values find their cells; no part of any identity.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from .errors import unknown
+from .spec import Spec, Value, dataset, metric, model
+
+__all__ = [
+    "TIERS",
+    "Cell",
+    "Deviation",
+    "Gallery",
+    "Plot",
+    "Protocol",
+    "Table",
+    "Tier",
+    "dataset",
+    "load",
+    "metric",
+    "model",
+    "names",
+]
+
+TierName: TypeAlias = Literal["demo", "mini", "paper"]
+Axis: TypeAlias = Literal["model", "dataset", "metric"]
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One of the three sizes of every protocol.
+
+    training: overrides of every recipe's Training. seeds: how many, None for the protocol's own number.
+    """
+
+    name: TierName
+    training: Mapping[str, Value]
+    seeds: int | None
+    description: str
+
+
+# time_scale: the schedules are squeezed so that the shorter run passes through them as a run of 300,000 steps
+# would (specs: the shortest length for which the published schedules were seen to work), i.e. steps / 300,000.
+TIERS: Mapping[TierName, Tier] = {
+    "demo": Tier(
+        "demo",
+        {"steps": 300, "time_scale": 0.001},
+        1,
+        "embedded digits, half-size canvas, minutes on two CPU cores",
+    ),
+    "mini": Tier(
+        "mini",
+        {"steps": 12_000, "time_scale": 0.04},
+        1,
+        "real data at the published size, schedules scaled to a shorter budget",
+    ),
+    "paper": Tier("paper", {}, None, "the published settings"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: a model trained on `train`, measured on `dataset` by `metric`, and its labels."""
+
+    protocol: str
+    model_label: str
+    dataset_label: str
+    metric_label: str
+    model: Spec
+    train: Spec
+    dataset: Spec
+    metric: Spec
+    seed: int
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """An entry of the deviation ledger: where paper, code and we differ, and which reading is used."""
+
+    what: str
+    paper: str
+    code: str
+    ours: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What every protocol says; use Table, Plot or Gallery.
+
+    paper: the citation of the published item. train: dataset label -> dataset that its models are trained on,
+    where that is another one (transfer). seeds: as many as at tier `paper`. only: model label -> the metric labels
+    it has cells for (all when absent). steps: tier -> training steps, where the tier's own number does not fit.
+    pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
+    deviations: this item's part of the deviation ledger. draw: makes the figure, where the layouts below cannot.
+    """
+
+    paper: str
+    models: Mapping[str, Spec]
+    datasets: Mapping[str, Spec]
+    metrics: Mapping[str, Spec]
+    train: Mapping[str, Spec] = field(default_factory=dict)
+    seeds: int = 1
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pending: tuple[str, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
+    draw: Callable[..., Any] | None = None
+
+    def cells(self, name: str, seeds: int) -> Iterator[Cell]:
+        """All cells in reading order, seeds innermost."""
+        for model_label, model_spec in self.models.items():
+            for dataset_label, dataset_spec in self.datasets.items():
+                for metric_label, metric_spec in self.metrics.items():
+                    if metric_label not in self.only.get(model_label, (metric_label,)):
+                        continue
+                    for seed in range(seeds):
+                        train = self.train.get(dataset_label, dataset_spec)
+                        labels = (model_label, dataset_label, metric_label)
+                        specs = (model_spec, train, dataset_spec, metric_spec)
+                        yield Cell(name, *labels, *specs, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Protocol):
+    """A table: which axes are rows and which are columns, outermost first."""
+
+    rows: tuple[Axis, ...] = ("model",)
+    columns: tuple[Axis, ...] = ("dataset", "metric")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot(Protocol):
+    """A figure of numbers: one axis of the protocol along x, one as colour, one as panels."""
+
+    x: Axis = "model"
+    hue: Axis = "model"
+    panels: Axis = "metric"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery(Protocol):
+    """A figure of images: arrays that metrics stored beside their cells.
+
+    array: which stored array (N, C, H, W), or (R, D, C, H, W) for a grid. rows x columns tiles per panel.
+    """
+
+    array: str = "samples"
+    rows: int = 2
+    columns: int = 4
+
+
+_FOLDER = Path(__file__).resolve().parent.parent / "protocols"
+
+
+def names() -> list[str]:
+    """The names of all protocols: the files of the folder."""
+    return sorted(file.stem for file in _FOLDER.glob("*.py") if not file.stem.startswith("_"))
+
+
+def load(name: str) -> tuple[str, Protocol, str]:
+    """(full name, protocol, its docstring). `table1` is short for `gnm_table1`. Raises UsageError if unknown."""
+    known = names()
+    full = name if name in known else f"gnm_{name}"
+    if full not in known:
+        raise unknown(
+            "protocol",
+            name,
+            [*known, *(n.removeprefix("gnm_") for n in known if n.startswith("gnm_"))],
+        )
+    module = importlib.import_module(f"{__package__.rpartition('.')[0]}.protocols.{full}")
+    return full, module.protocol, module.__doc__ or ""
+
+
+def published_path(name: str) -> Path:
+    """Where the published values of a protocol are kept."""
+    return _FOLDER / f"{name}.csv"

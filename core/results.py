@@ -1,0 +1,175 @@
+"""ResultRow and PublishedValue: one number per line, long format; reading and writing CSV. No torch here."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from .errors import DataError
+from .files import write_text
+
+Status = Literal["ok", "failed", "diverged", "n/a", "not available yet", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One measured number: what it is, how much, and where it came from. Empty text or None: not known or not meant."""
+
+    # what it is
+    protocol: str
+    tier: str
+    model: str  # the label printed in the paper, as are dataset and metric
+    train: str  # the spec of the dataset that the weights were trained on
+    dataset: str
+    metric: str
+    dialect: str = ""
+    seed: int = 0
+    # the number
+    status: Status = "ok"
+    value: float | None = None
+    stderr: float | None = None
+    n: int | None = None
+    censored: Literal["", ">"] = ""
+    better: str = ""
+    note: str = ""  # for a failure: the error in one sentence
+    # where it came from
+    model_spec: str = ""
+    dataset_spec: str = ""
+    metric_spec: str = ""
+    run: str = ""
+    cell: str = ""
+    commit: str = ""
+    dirty: bool | None = None
+    torch: str = ""
+    device: str = ""
+    precision: str = ""
+    steps: int | None = None
+    parameters: int | None = None
+    data_digest: str = ""
+    artifact: str = ""  # path of the stored arrays below runs/, empty if none
+    artifact_digest: str = ""
+    # timing columns: the only ones that may differ between two runs of the same thing
+    train_seconds: float | None = None
+    measure_seconds: float | None = None
+    finished: str = ""  # UTC, ISO 8601
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """Which cell of its protocol and tier this row fills."""
+        return self.model, self.dataset, self.metric, self.seed
+
+
+TIMING = ("train_seconds", "measure_seconds", "finished")
+
+Confidence = Literal[
+    "clean", "doubtful digit", "read off a figure", "recovered from the authors' files"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedValue:
+    """One published number, as printed, with where it is printed.
+
+    model, dataset, metric: labels as printed, those of the protocol. value: None where the paper gives none (then
+    `note` says so). printed: the text as it stands in the paper, so that its digits are known.
+    spread and spread_kind: e.g. 0.3 and "std over 5 seeds". n: what it was computed from (250 images), if said.
+    """
+
+    model: str
+    dataset: str
+    metric: str
+    value: float | None
+    printed: str
+    spread: float | None = None
+    spread_kind: str = ""
+    seeds: int | None = None
+    n: int | None = None
+    better: Literal["higher", "lower", "neither"] = "neither"
+    page: str = ""
+    table: str = ""
+    row: str = ""
+    column: str = ""
+    confidence: Confidence = "clean"
+    note: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Which cells it is laid beside."""
+        return self.model, self.dataset, self.metric
+
+    @property
+    def resolution(self) -> float | None:
+        """Half of the last printed digit, the least difference that the printed number can show."""
+        digits = self.printed.strip().lstrip("<>~").rstrip("M%k")
+        if self.value is None or not digits:
+            return None
+        decimals = len(digits.partition(".")[2])
+        unit = 1e6 if self.printed.strip().endswith("M") else 1.0
+        return float(0.5 * 10.0**-decimals * unit)
+
+
+T = TypeVar("T", ResultRow, PublishedValue)
+
+
+def to_csv(rows: Sequence[T], cls: type[T]) -> str:
+    """Rows as CSV text with a header; floats with repr, so that reading gives the same number."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(fields)
+    for row in rows:
+        writer.writerow(["" if getattr(row, f) is None else getattr(row, f) for f in fields])
+    return out.getvalue()
+
+
+def read(path: Path, cls: type[T]) -> list[T]:
+    """All rows of a CSV file. Raises DataError naming the line for a missing column or a bad value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; expected a CSV of {cls.__name__}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    hints = typing.get_type_hints(cls)
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    rows: list[T] = []
+    try:
+        for line in reader:
+            if None in line or None in line.values():
+                raise ValueError("the line has another number of columns than the header")
+            if extra := line.keys() - known.keys():
+                raise ValueError(f"unknown column {sorted(extra)[0]!r}")
+            values = {key: _parse(text, hints[key]) for key, text in line.items()}
+            rows.append(cls(**values))
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: {error}; restore the file (git checkout) or delete it to remake it"
+        ) from error
+    return rows
+
+
+def write(path: Path, rows: Iterable[T], cls: type[T]) -> bool:
+    """Write rows whole; True if the file changed."""
+    return write_text(path, to_csv(list(rows), cls))
+
+
+def _parse(text: str, hint: Any) -> Any:
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        if text not in options:
+            raise ValueError(f"{text!r} is not one of {options}")
+        return text
+    if type(None) in options:
+        if text == "":
+            return None
+        (hint,) = [option for option in options if option is not type(None)]
+    if hint is bool:
+        return {"True": True, "False": False}[text]
+    return hint(text)

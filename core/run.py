@@ -1,0 +1,134 @@
+"""Run: a model trained on a dataset with a seed; its identity, and everything that can change its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .dataset import Dataset
+from .errors import ContractError, UsageError, unknown
+from .model import GenerativeModel, Recipe, Training
+from .randomness import stream
+from .spec import Spec, Value, build, checked, load
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that determines weights, and nothing else. Device, workers and paths cannot enter it.
+
+    model: a name and the config options that differ from the recipe. dataset: a name and options.
+    training: what differs from the recipe's Training. seed: names all randomness of the run.
+    """
+
+    model: Spec
+    dataset: Spec
+    training: tuple[tuple[str, Value], ...] = ()
+    seed: int = 0
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The dataset, made (its files are not read yet)."""
+        made = build(self.dataset)
+        if not isinstance(made, Dataset):
+            raise ContractError(f"{self.dataset.name} is not a reprise Dataset")
+        return made
+
+    @cached_property
+    def model_class(self) -> type[GenerativeModel[Any]]:
+        """The model's class."""
+        cls = load(self.model)
+        if not issubclass(cls, GenerativeModel):
+            raise ContractError(
+                f"{self.model.name} ({cls.__name__}) does not derive from reprise.core.model.GenerativeModel"
+            )
+        return cls
+
+    @cached_property
+    def published(self) -> Recipe:
+        """The recipe as the model's file gives it, before this run's changes."""
+        recipe = self.model_class.recipe(self.data.info)
+        if not isinstance(recipe, Recipe) or not dataclasses.is_dataclass(recipe.config):
+            raise ContractError(
+                f"{self.model.name}.recipe must return a Recipe(config, training) whose config is a dataclass"
+            )
+        return recipe
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What will be run: the published recipe with this run's changes. Raises UsageError for a wrong key or type."""
+        config_keys = {f.name for f in dataclasses.fields(self.published.config)}
+        training_keys = {f.name for f in dataclasses.fields(Training)}
+        options = dict(self.model.options)
+        if wrong := options.keys() - config_keys:
+            raise unknown(
+                "option",
+                f"model.{sorted(wrong)[0]}",
+                [f"model.{key}" for key in config_keys | training_keys],
+            )
+        config = dataclasses.replace(
+            self.published.config, **checked(type(self.published.config), options, "model")
+        )
+        training = dataclasses.replace(
+            self.published.training, **checked(Training, dict(self.training), "training")
+        )
+        if training.steps < 0 or training.batch_size < 1 or training.time_scale <= 0:
+            raise UsageError(
+                f"training.steps must be >= 0, batch_size >= 1 and time_scale > 0; got {training}"
+            )
+        return Recipe(config, training)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the id is the hash of: names, versions, and what differs from the defaults."""
+        evaluation = {
+            f.name for f in dataclasses.fields(self.recipe.config) if f.metadata.get("evaluation")
+        }
+        config = _difference(self.recipe.config, self.published.config)
+        return {
+            "model": [
+                self.model.name,
+                self.model_class.version,
+                {k: v for k, v in config.items() if k not in evaluation},
+            ],
+            "dataset": [self.dataset.name, self.data.version, _non_defaults(self.data)],
+            "training": _difference(self.recipe.training, self.published.training),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """`gnm-mnist10-s0-1f3a9c2e`: readable prefix and hash of the identity; also the folder under runs/."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
+        name = "".join(
+            c if c.isalnum() else "_" for c in self.model.name.rpartition(":")[2]
+        ).lower()
+        return f"{name}-{self.data.info.name}-s{self.seed}-{digest}"
+
+    def stream(self, *names: object) -> int:
+        """A seed for one named use of randomness: `run.stream("step", t)`, `run.stream("measure", cell)`."""
+        return stream(self.id, *names)
+
+    def build_model(self) -> GenerativeModel[Any]:
+        """A freshly initialised model; the same weights every time."""
+        from .randomness import seeded
+
+        with seeded(self.stream("init")):
+            return self.model_class(self.recipe.config, self.data.info)
+
+
+def _difference(now: Any, published: Any) -> dict[str, Value]:
+    mine, theirs = dataclasses.asdict(now), dataclasses.asdict(published)
+    return {key: value for key, value in mine.items() if value != theirs[key]}
+
+
+def _non_defaults(data: Dataset) -> dict[str, Value]:
+    result: dict[str, Value] = {}
+    for f in dataclasses.fields(data):  # type: ignore[arg-type]  # every Dataset is a dataclass
+        value = getattr(data, f.name)
+        if f.default is dataclasses.MISSING or value != f.default:
+            result[f.name] = value
+    return result

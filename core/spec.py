@@ -1,0 +1,182 @@
+"""Spec: a name and options; and how a name becomes a class.
+
+`model("gnm", beta=2.0)`, `dataset("scenes", rule="mnist4")` and `metric("log_marginal", particles=100)` say
+*what* without importing it, so that protocols are listed without torch. The name of a thing is the name
+of its file; a visitor's class is named `package.module:Class`, or registered under the entry point groups
+`reprise.models`, `reprise.data` and `reprise.metrics`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.util
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeAlias
+
+from .errors import ContractError, UsageError, unknown
+
+Value: TypeAlias = str | int | float | bool | None
+Kind = Literal["model", "dataset", "metric"]
+
+FOLDERS: dict[Kind, tuple[str, ...]] = {
+    "model": ("models", "baselines"),
+    "dataset": ("data",),
+    "metric": ("metrics",),
+}
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name and the options that differ from its defaults."""
+
+    kind: Kind
+    name: str
+    options: tuple[tuple[str, Value], ...] = ()
+
+    def with_options(self, **options: Value) -> Spec:
+        """The same thing with `options` added; they win over those already there."""
+        return Spec(self.kind, self.name, tuple(sorted({**dict(self.options), **options}.items())))
+
+    def __str__(self) -> str:
+        """`gnm(beta=2.0)`, as it is written in a protocol."""
+        return (
+            f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options)})"
+            if self.options
+            else self.name
+        )
+
+
+def model(name: str, **options: Value) -> Spec:
+    """A model and the options of its config that differ from its recipe."""
+    return Spec("model", name).with_options(**options)
+
+
+def dataset(name: str, **options: Value) -> Spec:
+    """A dataset and its options."""
+    return Spec("dataset", name).with_options(**options)
+
+
+def metric(name: str, **options: Value) -> Spec:
+    """A metric and its options."""
+    return Spec("metric", name).with_options(**options)
+
+
+def names(kind: Kind) -> dict[str, str]:
+    """All names of a kind that exist, mapped to where they are: `module` or `module:Class`."""
+    found = {
+        file.stem: f"{__package__.rpartition('.')[0]}.{folder}.{file.stem}"
+        for folder in FOLDERS[kind]
+        for file in sorted((_ROOT / folder).glob("*.py"))
+        if not file.stem.startswith("_") and "__all__ = [" in file.read_text()
+    }
+    group = {"model": "reprise.models", "dataset": "reprise.data", "metric": "reprise.metrics"}[
+        kind
+    ]
+    return found | {
+        entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)
+    }
+
+
+def exists(spec: Spec) -> bool:
+    """Whether the class can be looked up; nothing is imported."""
+    return ":" in spec.name or spec.name in names(spec.kind)
+
+
+def load(spec: Spec) -> type[Any]:
+    """The class that a spec names.
+
+    Raises UsageError for a name that does not exist and ContractError for a module that exports no class.
+    """
+    if ":" in spec.name:
+        where = spec.name
+    else:
+        known = names(spec.kind)
+        if spec.name not in known:
+            raise unknown(spec.kind, spec.name, known)
+        where = known[spec.name]
+    module_name, _, attribute = where.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.startswith(error.name):
+            raise UsageError(
+                f"cannot import {module_name!r} for {spec.kind} {spec.name!r}; "
+                "is it installed, or its folder on PYTHONPATH?"
+            ) from error
+        raise
+    if not attribute:
+        exported = list(getattr(module, "__all__", []))
+        if len(exported) != 1:
+            raise ContractError(
+                f"{module_name} must export one class in __all__; it exports {exported}"
+            )
+        attribute = exported[0]
+    if not hasattr(module, attribute):
+        raise UsageError(f"{module_name} has no {attribute!r}; expected a class of that name")
+    found = getattr(module, attribute)
+    if not isinstance(found, type):
+        raise ContractError(f"{where} is {type(found).__name__}; expected a class")
+    return found
+
+
+def build(spec: Spec, **fixed: Any) -> Any:
+    """Make the dataset or metric that a spec names; options are checked against its fields."""
+    cls = load(spec)
+    return cls(**checked(cls, dict(spec.options), f"{spec.kind}"), **fixed)
+
+
+def checked(cls: type[Any], options: dict[str, Value], prefix: str) -> dict[str, Any]:
+    """`options` with every key a field of the dataclass `cls` and every value of that field's type.
+
+    Text is converted (`"3e-4"` for a float field), so values may come from the command line.
+    Raises UsageError naming `prefix.key`, what was found and what was expected.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]
+    result: dict[str, Any] = {}
+    for key, value in options.items():
+        if key not in fields:
+            raise unknown("option", f"{prefix}.{key}", [f"{prefix}.{name}" for name in fields])
+        result[key] = convert(value, hints[key], f"{prefix}.{key}")
+    return result
+
+
+def convert(value: Value, hint: Any, name: str) -> Value:
+    """`value` as the type `hint`; raises UsageError if that cannot be done without loss."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        for choice in choices:
+            if value == choice or (isinstance(value, str) and value == str(choice)):
+                return typing.cast(Value, choice)
+        raise UsageError(
+            f"{name}={value!r} is not one of {', '.join(repr(choice) for choice in choices)}"
+        )
+    if origin in (typing.Union, UnionType):
+        if value is None or (value == "none" and NoneType in typing.get_args(hint)):
+            return None
+        (inner,) = [part for part in typing.get_args(hint) if part is not NoneType]
+        return convert(value, inner, name)
+    try:
+        if hint is bool:
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "false": False}[str(value).lower()]
+        if hint is int and not isinstance(value, bool):
+            number = float(value) if isinstance(value, str) else value
+            if isinstance(number, int) or (isinstance(number, float) and number.is_integer()):
+                return int(number)
+        if hint is float and not isinstance(value, bool) and value is not None:
+            return float(value)
+        if hint is str and isinstance(value, str):
+            return value
+    except (ValueError, KeyError):
+        pass
+    expected = getattr(hint, "__name__", str(hint))
+    raise UsageError(f"{name}={value!r} has the wrong type; expected {expected}")

@@ -1,0 +1,35 @@
+"""Where things are: results/, reports/ and runs/ below one folder, and the data root."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that results, reports and runs are written below (the clone, unless told otherwise)."""
+
+    root: Path
+
+    def results(self, tier: str, protocol: str) -> Path:
+        """The CSV of one protocol at one tier."""
+        return self.root / "results" / tier / f"{protocol}.csv"
+
+    def reports(self, tier: str) -> Path:
+        """The folder of one tier's pages."""
+        return self.root / "reports" / tier
+
+    def run(self, run_id: str) -> Path:
+        """The folder of one run: run.json, checkpoint, log.csv, cells/."""
+        return self.root / "runs" / run_id
+
+
+def data_root() -> Path:
+    """REPRISE_DATA, or the user's cache folder."""
+    if chosen := os.environ.get("REPRISE_DATA"):
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("reprise"))
