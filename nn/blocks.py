@@ -1,0 +1,124 @@
+"""The layers that GNM and its baselines are made of (specs/gnm 3.1).
+
+In all of them the activation comes *before* the normalisation, and the normalisation is GroupNorm with one
+group: zero mean and unit variance over (C, H, W), with a gain and a shift per channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Activation = Callable[[], nn.Module]
+
+
+class Layer(NamedTuple):
+    """One convolution: kernel side, output channels, stride (ConvStack) or upscaling (SubPixelStack)."""
+
+    kernel: int
+    channels: int
+    factor: int = 1
+
+
+class ConvStack(nn.Sequential):
+    """Convolution, activation, GroupNorm per layer; padding (k - 1) // 2. (B, C, H, W) -> (B, C', H', W').
+
+    final_plain: the last layer is a convolution alone.
+    """
+
+    def __init__(
+        self, channels: int, layers: Sequence[Layer], *, act: Activation = nn.CELU, final_plain: bool = False
+    ) -> None:  # fmt: skip
+        modules: list[nn.Module] = []
+        for kernel, width, stride in layers:
+            modules += [nn.Conv2d(channels, width, kernel, stride, (kernel - 1) // 2), act(), nn.GroupNorm(1, width)]
+            channels = width
+        super().__init__(*(modules[:-2] if final_plain else modules))
+
+
+class SubPixelStack(nn.Sequential):
+    """Convolution to f * u * u channels, PixelShuffle(u), activation, GroupNorm per layer.
+
+    (B, C, H, W) -> (B, C', U H, U W), U the product of the factors. Shi et al., CVPR 2016.
+    final_plain: the last layer has neither activation nor normalisation.
+    """
+
+    def __init__(
+        self, channels: int, layers: Sequence[Layer], *, act: Activation = nn.CELU, final_plain: bool = True
+    ) -> None:  # fmt: skip
+        modules: list[nn.Module] = []
+        for kernel, width, up in layers:
+            modules.append(nn.Conv2d(channels, width * up * up, kernel, 1, (kernel - 1) // 2))
+            if up > 1:
+                modules.append(nn.PixelShuffle(up))
+            modules += [act(), nn.GroupNorm(1, width)]
+            channels = width
+        super().__init__(*(modules[:-2] if final_plain else modules))
+
+
+class MLP(nn.Sequential):
+    """Linear, CELU, LayerNorm per layer. (B, sizes[0]) -> (B, sizes[-1]).
+
+    final_plain: the last layer is linear alone.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, final_plain: bool = True) -> None:
+        modules: list[nn.Module] = []
+        for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+            modules += [nn.Linear(inner, outer), nn.CELU(), nn.LayerNorm(outer)]
+        super().__init__(*(modules[:-2] if final_plain else modules))
+
+
+class ConvLSTM(nn.Module):
+    """Convolutional LSTM cell with learned initial states (specs/gnm 3.1): no peepholes, no forget bias.
+
+    One convolution on [input, h] gives the gates in the order input, forget, output, candidate.
+    """
+
+    def __init__(self, channels: int, hidden: int, grid: int, kernel: int = 1) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(channels + hidden, 4 * hidden, kernel, padding=(kernel - 1) // 2)
+        self.h_0 = nn.Parameter(torch.zeros(1, hidden, grid, grid))
+        self.c_0 = nn.Parameter(torch.zeros(1, hidden, grid, grid))
+
+    def start(self, batch: int) -> tuple[Tensor, Tensor]:
+        """(h_0, c_0) for a batch: (B, hidden, grid, grid) each."""
+        return self.h_0.expand(batch, -1, -1, -1), self.c_0.expand(batch, -1, -1, -1)
+
+    def forward(self, inputs: Sequence[Tensor], state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """One step. inputs: maps (B, ., grid, grid) that are concatenated. Returns the next (h, c)."""
+        h, c = state
+        i, f, o, g = self.gates(torch.cat([*inputs, h], 1)).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+def image_encoder(channels: int, width: int, size: int) -> ConvStack:
+    """Image (B, C, size, size) -> feature map (B, width, 4, 4). Supplement Table 4; the last layer is not plain.
+
+    width: 128 (Arrow room) or 64 (MNIST), the cap on the channels. A canvas of 64 px has one stage less: the first
+    layer, of stride 2, is left out, so that the map stays 4 x 4.
+    """
+    layers = [
+        Layer(4, 16, 2), Layer(3, 16), Layer(4, 32, 2), Layer(3, 32), Layer(4, 64, 2), Layer(3, 64),
+        Layer(4, 128, 2), Layer(3, 128), Layer(4, 128, 2),
+    ]  # fmt: skip
+    layers = layers[{128: 0, 64: 1}[size] :]
+    return ConvStack(channels, [Layer(k, min(c, width), s) for k, c, s in layers])
+
+
+def image_decoder(channels: int, out: int, size: int) -> SubPixelStack:
+    """Feature map (B, channels, 4, 4) -> logits of the mean image (B, out, size, size). Supplement Table 9, ReLU.
+
+    A canvas of 64 px has one stage less: the second of the two of 16 channels.
+    """
+    layers = [
+        Layer(3, 128), Layer(1, 64, 2), Layer(3, 64), Layer(1, 32, 2), Layer(3, 32), Layer(1, 16, 2), Layer(3, 16),
+        Layer(1, 16, 2), Layer(3, 16), Layer(1, 8, 2), Layer(3, out),
+    ]  # fmt: skip
+    if size == 64:
+        del layers[7:9]
+    return SubPixelStack(channels, layers, act=nn.ReLU)

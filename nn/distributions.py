@@ -1,0 +1,100 @@
+"""Densities in nats, elementwise; the caller sums over what belongs to one image."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian: mean and standard deviation of the same shape (or a float)."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def split(cls, raw: Tensor, dim: int = -1) -> Gaussian:
+        """From [mean, s] stacked along `dim`, with std = softplus(s) and no floor (specs/gnm 3.3).
+
+        Computed in fp32 whatever the precision of the network: a small std is lost in bf16.
+        """
+        mean, s = raw.float().chunk(2, dim)
+        return cls(mean, F.softplus(s))
+
+    def sample(self) -> Tensor:
+        """One reparametrised draw."""
+        return self.mean + self.std * torch.randn_like(self.mean)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of each entry of z."""
+        return -0.5 * ((z - self.mean) / self.std).square() - self.std.log() - HALF_LOG_2PI
+
+    def kl(self, other: Gaussian) -> Tensor:
+        """KL(self || other) of each entry."""
+        ratio = self.std / other.std
+        return 0.5 * (ratio.square() + ((self.mean - other.mean) / other.std).square() - 1) - ratio.log()
+
+    def kl_to(self, mean: Tensor | float, std: Tensor | float) -> Tensor:
+        """KL(self || N(mean, std^2)) of each entry, for fixed priors."""
+        ratio = self.std / std
+        return 0.5 * (ratio.square() + ((self.mean - mean) / std).square() - 1) - ratio.log()
+
+
+class Bernoulli(NamedTuple):
+    """Presence variables, by logit."""
+
+    logit: Tensor
+
+    @property
+    def probability(self) -> Tensor:
+        """p(z = 1)."""
+        return self.logit.sigmoid()
+
+    def mode(self) -> Tensor:
+        """1 where the logit is positive."""
+        return (self.logit > 0).to(self.logit.dtype)
+
+    def sample(self) -> Tensor:
+        """A draw from {0, 1}; no gradient."""
+        return torch.bernoulli(self.probability)
+
+    def relaxed_sample(self, temperature: Tensor) -> Tensor:
+        """A reparametrised draw from the relaxed Bernoulli (Maddison et al., Jang et al. 2017), in (0, 1)."""
+        u = torch.rand_like(self.logit).clamp(1e-7, 1 - 1e-7)
+        return ((self.logit + u.log() - (-u).log1p()) / temperature).sigmoid()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """z log p + (1 - z) log(1 - p): the log-mass at z in {0, 1}, and the authors' formula in between."""
+        return z * F.logsigmoid(self.logit) + (1 - z) * F.logsigmoid(-self.logit)
+
+    def kl(self, other: Bernoulli) -> Tensor:
+        """KL(self || other)."""
+        return self.probability * (F.logsigmoid(self.logit) - F.logsigmoid(other.logit)) + (
+            -self.logit
+        ).sigmoid() * (F.logsigmoid(-self.logit) - F.logsigmoid(-other.logit))
+
+    def kl_to(self, rate: Tensor) -> Tensor:
+        """KL(self || Bernoulli(rate))."""
+        return self.kl(Bernoulli(rate.log() - (-rate).log1p()))
+
+
+def image_log_prob(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
+    """log N(x; mean, sigma^2 I), summed over the last three axes; at most `ceiling`."""
+    error = (x.float() - mean.float()).square().sum((-3, -2, -1))
+    return ceiling(x[0].numel() if x.dim() == 4 else x[0, 0].numel(), sigma) - error / (2 * sigma**2)
+
+
+def ceiling(dimensions: int, sigma: float) -> float:
+    """The largest log-likelihood that a Gaussian of this sigma can give an image: D (-ln sigma - ln(2 pi) / 2)."""
+    return dimensions * (-math.log(sigma) - HALF_LOG_2PI)
+
+
+def linear(step: Tensor, start: float, end: float, begin: float, until: float) -> Tensor:
+    """A schedule: `start` up to step `begin`, linear to `end` at step `until`, `end` after."""
+    return start + (end - start) * ((step - begin) / (until - begin)).clamp(0, 1)
