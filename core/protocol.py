@@ -152,9 +152,11 @@ class Gallery(Protocol):
     """A figure of images: arrays that metrics stored beside their cells.
 
     array: which stored array (N, C, H, W), or (R, D, C, H, W) for a grid. rows x columns tiles per panel.
+    reference: a second stored array, shown once per dataset before the models (the real images); "" for none.
     """
 
     array: str = "samples"
+    reference: str = ""
     rows: int = 2
     columns: int = 4
 
