@@ -100,6 +100,19 @@ class Run:
         }
 
     @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Every value that the weights depend on, defaults included; kept with them, so that a change shows."""
+        config = dataclasses.asdict(self.recipe.config)
+        for f in dataclasses.fields(self.recipe.config):
+            if f.metadata.get("evaluation"):
+                del config[f.name]
+        return {
+            "model": config,
+            "training": dataclasses.asdict(self.recipe.training),
+            "dataset": dataclasses.asdict(self.data),  # type: ignore[call-overload]  # every Dataset is a dataclass
+        }
+
+    @cached_property
     def id(self) -> str:
         """`gnm-mnist10-s0-1f3a9c2e`: readable prefix and hash of the identity; also the folder under runs/."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,178 @@
+"""A visitor's own module: a model, data and metrics small enough to train in milliseconds.
+
+Not part of reprise; tests name its classes as a visitor would, `laboratory:Sketch`, with this folder on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
+from reprise.core.metric import Measurement, Metric
+from reprise.core.model import GenerativeModel, Recipe, Training, evaluation_option
+from torch import Tensor, nn
+
+
+class Latents(NamedTuple):
+    z: Tensor  # (B, D)
+
+
+@dataclass(frozen=True)
+class SketchConfig:
+    latents: int = 3
+    sigma: float = 0.3
+    slow: float = 0.0  # seconds wasted per step, so that a test can interrupt
+    diverge_at: int = -1
+    spread: float = evaluation_option(1.0)
+
+
+class Sketch(GenerativeModel[Latents]):
+    """p(z) = N(0, I), p(x | z) = N(decoder(z), sigma^2), with a dropout-like noise in its encoder."""
+
+    seen: Tensor
+
+    def __init__(self, config: SketchConfig, data: DatasetInfo) -> None:
+        super().__init__(config, data)
+        self.config, self.shape = config, data.shape
+        pixels = math.prod(data.shape)
+        self.conv = nn.Conv2d(data.shape[0], data.shape[0], 3, padding=1)
+        self.encoder = nn.Linear(pixels, 2 * config.latents)
+        self.decoder = nn.Linear(config.latents, pixels)
+        self.register_buffer("seen", torch.zeros(()))
+
+    @classmethod
+    def recipe(cls, data: DatasetInfo) -> Recipe:
+        return Recipe(SketchConfig(), Training(steps=1000, batch_size=8, lr=1e-3))
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, spread = self.encoder(self.conv(x).flatten(1)).float().chunk(2, -1)
+        return mean, nn.functional.softplus(spread) + 1e-3
+
+    def _log_weights(self, x: Tensor) -> Tensor:
+        mean, spread = self._posterior(x)
+        noise = torch.randn_like(mean)
+        z = mean + spread * noise
+        image = self.decoder(z).float().view(len(x), *self.shape)
+        log_p = -0.5 * ((x - image) / self.config.sigma).square().flatten(1).sum(-1)
+        log_p = log_p - x[0].numel() * math.log(self.config.sigma * math.sqrt(2 * math.pi))
+        total: Tensor = log_p + (-0.5 * z.square() + 0.5 * noise.square() + spread.log()).sum(-1)
+        return total
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.config.slow:
+            time.sleep(self.config.slow)
+        self.seen.add_(1)
+        loss = -self._log_weights(x).mean()
+        if self.config.diverge_at >= 0:
+            loss = loss * torch.where(step >= self.config.diverge_at, math.nan, 1.0)
+        return loss, {"elbo": -loss, "time": step}
+
+    def log_weights(self, x: Tensor, particles: int) -> Tensor:
+        return torch.stack([self._log_weights(x) for _ in range(particles)])
+
+    def prior(self, n: int) -> Latents:
+        spread = self.config.spread
+        return Latents(torch.randn(n, self.config.latents, device=self.device) * spread)
+
+    def infer(self, x: Tensor) -> Latents:
+        mean, spread = self._posterior(x)
+        return Latents(mean + spread * torch.randn_like(mean))
+
+    def decode(self, z: Latents) -> Tensor:
+        image: Tensor = self.decoder(z.z)
+        return image.view(-1, *self.shape)
+
+
+class Mute(Sketch):
+    """Breaks the contract: log_weights has the wrong shape."""
+
+    def log_weights(self, x: Tensor, particles: int) -> Tensor:
+        return super().log_weights(x, particles).sum(0)
+
+
+@dataclass(frozen=True)
+class Blobs(Dataset):
+    """Blurred squares, 8x8, from a seed."""
+
+    count: int = 64
+    tiers: ClassVar[dict[str, dict[str, Any]]] = {"demo": {"count": 48}}
+
+    @property
+    def info(self) -> DatasetInfo:
+        return DatasetInfo("blobs", (1, 8, 8), objects=1)
+
+    def split(self, name: Split) -> Examples:
+        rng = np.random.default_rng({"train": 0, "valid": 1, "test": 2}[name])
+        image = np.zeros((self.count, 1, 8, 8), np.uint8)
+        for one in image:
+            i, j = rng.integers(0, 5, 2)
+            one[0, i : i + 3, j : j + 3] = rng.integers(100, 255)
+        return Examples(image)
+
+    @property
+    def digest(self) -> str:
+        return f"{self.count:012x}"
+
+
+def _test_images(data: Dataset) -> Tensor:
+    image: NDArray[np.uint8] = data.split("test").image[np.arange(16)]
+    return torch.from_numpy(image).float() / 255
+
+
+@dataclass(frozen=True)
+class Bound(Metric):
+    particles: int = 2
+    better: ClassVar[Literal["higher"]] = "higher"
+
+    @property
+    def dialect(self) -> str:
+        return f"particles={self.particles}"
+
+    def __call__(self, model: Any, data: Dataset) -> Measurement:
+        x = _test_images(data)
+        values = model.log_marginal(x.to(model.device), self.particles).double().cpu().numpy()
+        samples = model.sample(4).float().cpu().numpy()
+        return Measurement.mean(values, samples=samples)
+
+
+@dataclass(frozen=True)
+class Broken(Metric):
+    """Fails in the way its field says."""
+
+    how: str = "raise"
+    better: ClassVar[Literal["neither"]] = "neither"
+
+    @property
+    def dialect(self) -> str:
+        return ""
+
+    def __call__(self, model: Any, data: Dataset) -> Measurement:
+        if self.how == "die":
+            os.kill(os.getpid(), 9)
+        if self.how == "nan":
+            return Measurement(math.nan)
+        raise RuntimeError("the judge has\nno paper")
+
+
+class Unheard:
+    """A capability no model here has."""
+
+
+@dataclass(frozen=True)
+class Needy(Metric):
+    better: ClassVar[Literal["neither"]] = "neither"
+    requires: ClassVar[tuple[type, ...]] = (Unheard,)
+
+    @property
+    def dialect(self) -> str:
+        return ""
+
+    def __call__(self, model: Any, data: Dataset) -> Measurement:
+        raise AssertionError("never called")

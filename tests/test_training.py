@@ -1,0 +1,229 @@
+"""Training: exact resumption, checkpoints that cannot lie or harm, and loud divergence."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from reprise.core.dataset import Examples
+from reprise.core.errors import ContractError, DataError, StaleError, UsageError
+from reprise.core.model import Recipe
+from reprise.core.run import Run
+from reprise.core.spec import dataset, model
+from reprise.training import checkpoint, engine
+from reprise.training.fit import LOG, _batches, fit
+
+
+@pytest.fixture(autouse=True)
+def _visit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+CPU = engine.choose("cpu", threads=1)
+
+
+def sketch(seed: int = 0, steps: int = 60, **options: float) -> Run:
+    return Run(
+        model("laboratory:Sketch", **options),
+        dataset("laboratory:Blobs"),
+        (("steps", steps),),
+        seed,
+    )
+
+
+def every(n: int) -> Callable[[], bool]:
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls % n == 0
+
+    return stop
+
+
+def weights(folder: Path, run: Run) -> checkpoint.Checkpoint:
+    found = checkpoint.load(folder / checkpoint.FILE, run)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("optimizer", "precision"), [("rmsprop", "fp32"), ("adam", "bf16")])
+def test_an_interrupted_run_ends_in_the_same_weights(
+    tmp_path: Path, optimizer: str, precision: str
+) -> None:
+    run = Run(
+        model("laboratory:Sketch"),
+        dataset("laboratory:Blobs"),
+        (("optimizer", optimizer), ("steps", 60)),
+    )
+    chosen = engine.choose("cpu", precision, 1)
+    assert fit(run, chosen, tmp_path / "whole", log_every=8).status == "finished"
+    stop, calls = every(13), 1
+    while fit(run, chosen, tmp_path / "parts", stop=stop, log_every=8).status == "stopped":
+        calls += 1
+    assert calls > 3
+    whole, parts = weights(tmp_path / "whole", run), weights(tmp_path / "parts", run)
+    assert whole.model.keys() == parts.model.keys()
+    assert all(torch.equal(whole.model[name], parts.model[name]) for name in whole.model)
+    assert whole.model["seen"] == 60  # buffers count: each step was taken once
+
+    def log(name: str) -> list[dict[str, str]]:
+        with (tmp_path / name / LOG).open() as file:
+            lines = list(csv.DictReader(file))
+        return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
+
+    assert log("whole") == log("parts")
+    assert [line["step"] for line in log("whole")] == [
+        "8",
+        "16",
+        "24",
+        "32",
+        "40",
+        "48",
+        "56",
+        "60",
+    ]
+
+
+def test_seeds_differ_and_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    fit(sketch(0), CPU, tmp_path / "0")
+    fit(sketch(1), CPU, tmp_path / "1")
+    first, second = weights(tmp_path / "0", sketch(0)), weights(tmp_path / "1", sketch(1))
+    assert not torch.equal(first.model["decoder.weight"], second.model["decoder.weight"])
+    before = (tmp_path / "0" / checkpoint.FILE).read_bytes()
+    fit(sketch(0), CPU, tmp_path / "0")
+    assert (tmp_path / "0" / checkpoint.FILE).read_bytes() == before
+
+
+def test_schedules_are_read_in_published_steps(tmp_path: Path) -> None:
+    run = Run(
+        model("laboratory:Sketch"),
+        dataset("laboratory:Blobs"),
+        (("steps", 10), ("time_scale", 0.5)),
+    )
+    fit(run, CPU, tmp_path, log_every=1)
+    with (tmp_path / LOG).open() as file:
+        assert [float(line["time"]) for line in csv.DictReader(file)] == [
+            2.0 * t for t in range(10)
+        ]
+
+
+def test_an_epoch_shows_every_image_once(tmp_path: Path) -> None:
+    run = sketch(steps=16)  # 64 images, batches of 8: two epochs
+    images = run.data.split("train").image
+    seen = [batch for _, batch in _batches(run, images, 0, CPU)]
+    pixels = images[slice(None)]
+    for epoch in (seen[:8], seen[8:]):
+        assert sorted(x.tobytes() for batch in epoch for x in batch) == sorted(
+            x.tobytes() for x in pixels
+        )
+    assert any((a != b).any() for a, b in zip(seen[:8], seen[8:], strict=True))
+
+
+def test_a_resumed_run_keeps_the_precision_it_began_with(tmp_path: Path) -> None:
+    fit(sketch(), engine.choose("cpu", "bf16", 1), tmp_path, stop=every(20))
+    fit(sketch(), engine.choose("cpu", "fp32", 2), tmp_path)
+    assert weights(tmp_path, sketch()).precision == "bf16"
+    assert weights(tmp_path, sketch()).threads == 1
+
+
+def test_divergence_stops_the_run_and_names_step_and_terms(tmp_path: Path) -> None:
+    outcome = fit(sketch(diverge_at=20), CPU, tmp_path)
+    assert (outcome.status, outcome.step) == ("diverged", 20)
+    assert "elbo=nan" in outcome.note
+    assert not (tmp_path / checkpoint.FILE).exists()  # spoilt weights are never kept
+
+
+def test_a_damaged_checkpoint_is_named_and_the_remedy_given(tmp_path: Path) -> None:
+    fit(sketch(), CPU, tmp_path)
+    path = tmp_path / checkpoint.FILE
+    whole = path.read_bytes()
+    weight = weights(tmp_path, sketch()).model["decoder.weight"].numpy().tobytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(weight) + 5] ^= 1  # one bit of one weight
+    for content in (whole[: len(whole) // 2], b"", bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"checkpoint\.pt is truncated or damaged.*delete"):
+            fit(sketch(), CPU, tmp_path)
+
+
+class _Hostile:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+def test_a_hostile_checkpoint_is_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / checkpoint.FILE
+    torch.save({"format": 1, "model": _Hostile()}, path)
+    with pytest.raises(DataError, match="not executed"):
+        fit(sketch(), CPU, tmp_path)
+    path.write_bytes(pickle.dumps(_Hostile()))
+    with pytest.raises(DataError, match="damaged"):
+        fit(sketch(), CPU, tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_weights_of_another_meaning_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(sketch(), CPU, tmp_path)
+    before = sketch().id
+    published = sketch().published
+    changed = Recipe(replace(published.config, sigma=0.7), published.training)
+    monkeypatch.setattr("laboratory.Sketch.recipe", lambda data: changed)
+    assert sketch().id == before
+    with pytest.raises(StaleError, match=r"model\.sigma=0\.3.*now reads 0\.7.*raise the version"):
+        fit(sketch(), CPU, tmp_path)
+
+
+def test_another_format_or_run_is_refused(tmp_path: Path) -> None:
+    fit(sketch(), CPU, tmp_path)
+    with pytest.raises(StaleError, match="belongs to run"):
+        checkpoint.load(tmp_path / checkpoint.FILE, sketch(1))
+    torch.save({"format": 99}, tmp_path / checkpoint.FILE)
+    with pytest.raises(StaleError, match="format 99"):
+        fit(sketch(), CPU, tmp_path)
+
+
+def test_too_little_data_and_unknown_choices_are_explained(tmp_path: Path) -> None:
+    few = Run(model("laboratory:Sketch"), dataset("laboratory:Blobs", count=4))
+    with pytest.raises(UsageError, match="has 4 training images; expected at least"):
+        fit(few, CPU, tmp_path)
+    odd = Run(model("laboratory:Sketch"), dataset("laboratory:Blobs"), (("optimizer", "sgd"),))
+    with pytest.raises(UsageError, match="expected 'rmsprop' or 'adam'"):
+        fit(odd, CPU, tmp_path)
+    with pytest.raises(UsageError, match="expected fp32 or bf16"):
+        engine.choose("cpu", "fp8")
+
+
+def test_images_of_the_wrong_kind_are_a_contract_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def floats(self: object, name: str) -> Examples:
+        return Examples(torch.zeros(64, 1, 8, 8).numpy())
+
+    monkeypatch.setattr("laboratory.Blobs.split", floats)
+    with pytest.raises(ContractError, match=r"float32.*expected uint8"):
+        fit(sketch(), CPU, tmp_path)
+
+
+def test_training_leaves_the_callers_generator_and_settings_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    threads = torch.get_num_threads()
+    fit(sketch(steps=3), CPU, tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()

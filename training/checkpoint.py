@@ -1,0 +1,109 @@
+"""A checkpoint is the whole truth of a run at one step; it holds tensors and plain values, never code.
+
+It is an ordinary `torch.save` file, written whole. Reading it checks every byte against the archive's checksums
+and executes nothing. A checkpoint made under another meaning of the same name is refused, never adapted.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from ..core.errors import DataError, StaleError
+from ..core.files import writing
+from ..core.run import Run
+from .engine import Precision
+
+FORMAT = 1
+FILE = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `step` updates.
+
+    precision, threads: what the run began with. devices: every device that took part, in order. seconds: time spent
+    training. sums: the log's running sums since its last line, and `count`, over how many steps they run.
+    """
+
+    step: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    precision: Precision
+    threads: int
+    devices: tuple[str, ...]
+    data_digest: str
+    seconds: float
+    sums: dict[str, float]
+    count: int
+
+
+def save(path: Path, run: Run, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint whole. Raises UsageError where the folder cannot be written."""
+    content = {
+        "format": FORMAT,
+        "run": run.id,
+        # JSON text: whatever a third party's config holds, the file stays one of tensors and plain values.
+        "identity": json.dumps(run.identity, sort_keys=True),
+        "settings": json.dumps(run.settings, sort_keys=True),
+        **{name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__},
+    }
+    with writing(path) as file:
+        torch.save(content, file)
+
+
+def load(path: Path, run: Run, device: torch.device | str = "cpu") -> Checkpoint | None:
+    """The checkpoint of `run`, or None if there is none yet.
+
+    Raises DataError for a file that is damaged or holds more than tensors and plain values, StaleError for one
+    of another format or made under other settings. Nothing in the file is executed.
+    """
+    if not path.exists():
+        return None
+    mend = f"delete {path} to train this run again from its start"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself reads past a wrong checksum
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum in {damaged}")
+        content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path} holds something other than tensors and plain values; it was not executed; {mend}"
+        ) from error
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} is truncated or damaged ({reason}); {mend}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise StaleError(
+            f"{path} has checkpoint format {found}; this version reads format {FORMAT}; {mend}"
+        )
+    if content["run"] != run.id:
+        raise StaleError(f"{path} belongs to run {content['run']}, not to {run.id}; {mend}")
+    _same_settings(path, json.loads(content["settings"]), run)
+    if content["precision"] not in get_args(Precision):
+        raise DataError(f"{path} names a precision {content['precision']!r}; {mend}")
+    return Checkpoint(**{name: content[name] for name in Checkpoint.__dataclass_fields__})
+
+
+def _same_settings(path: Path, then: dict[str, Any], run: Run) -> None:
+    """Refuse weights whose defaults have changed since, though their name and version have not."""
+    now = json.loads(json.dumps(run.settings))
+    for part in now:
+        for key in sorted(now[part].keys() | then.get(part, {}).keys()):
+            old, new = then.get(part, {}).get(key, "absent"), now[part].get(key, "absent")
+            if old != new:
+                what = run.dataset.name if part == "dataset" else run.model.name
+                raise StaleError(
+                    f"{path} was trained with {part}.{key}={old!r}, which now reads {new!r} under the same name; "
+                    f"raise the version of {what}, or delete {path.parent} to train again"
+                )

@@ -1,0 +1,172 @@
+"""How the arithmetic is done: device, precision, threads, memory layout, optimiser. Never what is computed.
+
+A model file stays readable as the paper; whatever makes it fast is here. Device and threads stay out of a run's
+identity; precision can change numbers, so every row records it, and a resumed run keeps what it began with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..core.errors import UsageError
+from ..core.model import GenerativeModel, Training
+
+_deterministic: Any = torch.utils.deterministic  # a module with properties, which mypy cannot see
+Precision = Literal["fp32", "bf16"]
+"""fp32: IEEE single precision throughout, TF32 off. bf16: torch's autocast; parameters and optimiser stay fp32."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how one process computes."""
+
+    device: torch.device
+    precision: Precision
+    threads: int
+
+    def __str__(self) -> str:
+        """`cpu x2 threads`, or the GPU's name: what a row says in its column `device`."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"cpu x{self.threads} thread{'s' if self.threads != 1 else ''}"
+
+    def keeping(self, precision: Precision, threads: int) -> Engine:
+        """This engine with the precision and threads that a resumed run began with: both can change last bits."""
+        return dataclasses.replace(self, precision=precision, threads=threads)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The forward pass runs inside; a no-op in fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def place(self, model: GenerativeModel[Any]) -> GenerativeModel[Any]:
+        """The model on the device, convolution weights in channels-last order (values unchanged)."""
+        model.to(device=self.device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    def images(self, batch: Any) -> Tensor:
+        """uint8 images (B, C, H, W) as float in [0, 1] on the device; they travel as bytes."""
+        x = torch.from_numpy(batch)
+        if self.device.type == "cuda":
+            x = x.pin_memory().to(self.device, non_blocking=True)
+        return x.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+    def optimizer(self, model: GenerativeModel[Any], training: Training) -> torch.optim.Optimizer:
+        """RMSprop or Adam with torch's defaults over the model's parameter groups."""
+        groups = model.parameter_groups()
+        if training.optimizer == "rmsprop":
+            return torch.optim.RMSprop(groups, lr=training.lr, foreach=True)
+        if training.optimizer == "adam":
+            return torch.optim.Adam(groups, lr=training.lr, fused=True)
+        raise UsageError(
+            f"training.optimizer={training.optimizer!r} is not known; expected 'rmsprop' or 'adam'"
+        )
+
+    def update(
+        self,
+        model: GenerativeModel[Any],
+        optimizer: torch.optim.Optimizer,
+        x: Tensor,
+        step: Tensor,
+        clip_norm: float | None,
+    ) -> dict[str, Tensor]:
+        """One parameter update; the loss, its terms and the gradient's norm before clipping, as 0-d tensors.
+
+        Nothing in here waits for the device: compiling it or capturing it in a graph belongs here and nowhere else.
+        """
+        optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            loss, terms = model.loss(x, step)
+        loss.backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        bound = float("inf") if clip_norm is None else clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(parameters, bound, foreach=True)
+        optimizer.step()
+        named = {"loss": loss, **terms, "gradient_norm": norm}
+        return {name: value.detach() for name, value in named.items()}
+
+
+def choose(device: str = "auto", precision: str = "", threads: int = 0) -> Engine:
+    """An engine for this machine. Raises UsageError for a device that is not there.
+
+    device: "auto" (CUDA where there is one), "cpu" or "cuda". precision: "" is bf16 on CUDA and fp32 on the CPU.
+    threads: 0 is all cores of this process.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {device!r} is not known; expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "device 'cuda' was asked for and torch finds none; use --device cpu, or install a CUDA build of torch"
+        )
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    chosen = precision or ("bf16" if kind == "cuda" else "fp32")
+    if chosen not in get_args(Precision):
+        raise UsageError(f"precision {precision!r} is not known; expected fp32 or bf16")
+    count = threads or cores()
+    return Engine(torch.device(kind), "bf16" if chosen == "bf16" else "fp32", count)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def computing(engine: Engine) -> Iterator[None]:
+    """Threads and deterministic algorithms as `engine` says, inside; what was set before, after."""
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        _deterministic.fill_uninitialized_memory,
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.allow_tf32,
+    )
+    # cuBLAS reads this when its handle is made; without it its sums may come in another order after a restart.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(engine.threads)
+    # On CUDA a few operations have no deterministic kernel (sampling a grid backwards): they run, the rest is exact.
+    cuda = engine.device.type == "cuda"
+    torch.use_deterministic_algorithms(not cuda)
+    _deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False  # it would choose kernels by the clock
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1], warn_only=before[2])
+        _deterministic.fill_uninitialized_memory = before[3]
+        torch.backends.cudnn.benchmark = before[4]
+        torch.backends.cudnn.allow_tf32 = before[5]
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, for the rest of its life; True where that is possible (glibc).
+
+    By default every large activation is mapped afresh each step and the kernel zeroes its pages again: a third to
+    a half of a straightforward training step on a CPU. For worker processes, whose memory ends with them.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 << 20), (M_ARENA_MAX, 1))
+    accepted = [mallopt(parameter, value) == 1 for parameter, value in settings]
+    return all(accepted)

@@ -1,0 +1,258 @@
+"""The training loop: a run, from its last checkpoint to its last step.
+
+Step t's batch and noise depend on (run, t) alone. So a run that was killed and called again ends in the same
+weights, bit for bit, and no state of a loader or generator needs saving.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..core import progress
+from ..core.dataset import Images
+from ..core.errors import ContractError, DataError, StaleError, UsageError
+from ..core.files import write_text
+from ..core.randomness import seeded
+from ..core.run import Run
+from . import checkpoint
+from .checkpoint import Checkpoint
+from .engine import Engine, computing
+
+LOG = "log.csv"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How far a run came. status: "stopped" can be called again; "diverged" has a non-finite loss, see note."""
+
+    status: Literal["finished", "stopped", "diverged"]
+    step: int
+    note: str = ""
+
+
+class Stop:
+    """Says when to stop early: after a deadline, or once SIGINT or SIGTERM has come.
+
+    As a context manager it turns the first such signal into a request; a second one interrupts at once.
+    """
+
+    def __init__(self, deadline: float = math.inf) -> None:
+        """deadline: on `time.monotonic`'s clock."""
+        self.deadline = deadline
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop now."""
+        return self.signal is not None or time.monotonic() >= self.deadline
+
+    def __enter__(self) -> Stop:
+        """Listen for signals."""
+        self._before = {s: signal.signal(s, self._heard) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hand the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+def never() -> bool:
+    """The `stop` of a run that has all the time it needs."""
+    return False
+
+
+def fit(
+    run: Run,
+    engine: Engine,
+    folder: Path,
+    *,
+    stop: Callable[[], bool] = never,
+    checkpoint_every: float = 60.0,
+    log_every: int = 100,
+) -> Fitted:
+    """Train `run` to its last step, or until `stop()`; resumes from `folder`/checkpoint.pt.
+
+    checkpoint_every: seconds. log_every: steps per line of log.csv, whose values are means over those steps.
+    Raises UsageError, DataError or StaleError; whatever was finished by then is on disk.
+    """
+    training = run.recipe.training
+    path = folder / checkpoint.FILE
+    last = checkpoint.load(path, run)
+    if last is not None and last.step >= training.steps:
+        return Fitted("finished", last.step)
+    if last is not None:
+        engine = engine.keeping(last.precision, last.threads)
+    images, digest = run.data.split("train").image, run.data.digest
+    if last is not None and last.data_digest != digest:
+        raise StaleError(
+            f"{path} was trained on data with digest {last.data_digest}, the files now have {digest}; "
+            f"restore the files, or delete {folder} to train again"
+        )
+    with computing(engine), seeded(0):  # step t is seeded below; this restores the caller's state
+        model = engine.place(run.build_model()).train()
+        optimizer = engine.optimizer(model, training)
+        start, sums, count, seconds = 0, dict[str, float](), 0, 0.0
+        devices: tuple[str, ...] = (str(engine),)
+        if last is not None:
+            model.load_state_dict(last.model)
+            optimizer.load_state_dict(last.optimizer)
+            start, sums, count, seconds = last.step, dict(last.sums), last.count, last.seconds
+            devices = (*last.devices, *(d for d in devices if d not in last.devices))
+        log = _Log(folder / LOG, start)
+        began = saved = time.monotonic()
+        logged, logged_step = began, start
+        # The host looks at every step's numbers, on CUDA only now and then: a look waits for the device.
+        look_every = 1 if engine.device.type == "cpu" else 50
+        unseen: list[tuple[int, dict[str, Tensor]]] = []
+
+        def save(step: int) -> None:
+            log.flush()
+            now = Checkpoint(
+                step=step,
+                model=model.state_dict(),
+                optimizer=optimizer.state_dict(),
+                precision=engine.precision,
+                threads=engine.threads,
+                devices=devices,
+                data_digest=digest,
+                seconds=seconds + time.monotonic() - began,
+                sums=sums,
+                count=count,
+            )
+            checkpoint.save(path, run, now)
+
+        if last is None and training.steps == 0:
+            save(0)
+        for t, batch in _batches(run, images, start, engine):
+            progress.report("train", t, training.steps)
+            torch.manual_seed(run.stream("step", t))
+            step = torch.full((), t / training.time_scale, device=engine.device)
+            x = engine.images(batch)
+            unseen.append((t, engine.update(model, optimizer, x, step, training.clip_norm)))
+            done = t + 1
+            now = time.monotonic()
+            finished, halted = done == training.steps, stop()
+            due = now - saved >= checkpoint_every
+            on_line = done % log_every == 0 or finished
+            if not (finished or halted or due or on_line or done % look_every == 0):
+                continue
+            for at, terms in unseen:
+                values = _values(terms)
+                # A gradient that is not finite has already spoilt the weights, whatever the loss says.
+                if not math.isfinite(values["loss"] + values["gradient_norm"]):
+                    log.flush()
+                    listed = ", ".join(f"{k}={v:.6g}" for k, v in values.items())
+                    return Fitted(
+                        "diverged", at, f"loss or gradient not finite at step {at}: {listed}"
+                    )
+                sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+                count += 1
+            unseen.clear()
+            if on_line:
+                rate = (done - logged_step) / max(time.monotonic() - logged, 1e-9)
+                log.line(done, {name: total / count for name, total in sums.items()}, rate)
+                sums, count, logged, logged_step = {}, 0, time.monotonic(), done
+            if finished or halted or due:
+                save(done)
+                saved = time.monotonic()
+            if halted and not finished:
+                return Fitted("stopped", done)
+    progress.report("train", training.steps, training.steps)
+    return Fitted("finished", training.steps)
+
+
+def _values(terms: dict[str, Tensor]) -> dict[str, float]:
+    numbers = torch.stack([value.float() for value in terms.values()]).tolist()
+    return dict(zip(terms, numbers, strict=True))
+
+
+def _batches(
+    run: Run, images: Images, start: int, engine: Engine
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(t, batch) from step `start` on: each epoch is a permutation of the images, its incomplete last batch dropped."""
+    steps, size = run.recipe.training.steps, run.recipe.training.batch_size
+    per_epoch = len(images) // size
+    if per_epoch == 0:
+        raise UsageError(
+            f"{run.dataset} has {len(images)} training images; expected at least training.batch_size={size}"
+        )
+    order: dict[int, NDArray[np.int64]] = {}
+
+    def make(t: int) -> NDArray[np.uint8]:
+        epoch, place = divmod(t, per_epoch)
+        if epoch not in order:
+            order.clear()
+            order[epoch] = np.random.default_rng(run.stream("epoch", epoch)).permutation(
+                len(images)
+            )
+        batch = images[order[epoch][place * size : (place + 1) * size]]
+        if batch.shape != (size, *run.data.info.shape) or batch.dtype != np.uint8:
+            raise ContractError(
+                f"{run.dataset} gave images {batch.dtype} {batch.shape}; "
+                f"expected uint8 {(size, *run.data.info.shape)}"
+            )
+        return np.require(batch, requirements=["C", "W"])
+
+    if engine.device.type == "cpu":
+        for t in range(start, steps):
+            yield t, make(t)
+        return
+    with ThreadPoolExecutor(1) as pool:  # the host makes the next batch while the device computes
+        coming = pool.submit(make, start)
+        for t in range(start, steps):
+            batch = coming.result()
+            if t + 1 < steps:
+                coming = pool.submit(make, t + 1)
+            yield t, batch
+
+
+class _Log:
+    """log.csv: step, loss, named terms, gradient_norm, steps_per_second; cut to the checkpoint's step on resumption."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if start > 0 and path.exists():
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    lines = [dict(line) for line in csv.DictReader(file)]
+                self.rows = [line for line in lines if int(line["step"]) <= start]
+            except (ValueError, KeyError, csv.Error) as error:
+                raise DataError(
+                    f"{path} is damaged ({error}); delete it to go on without it"
+                ) from error
+        self.changed = False
+
+    def line(self, step: int, means: dict[str, float], rate: float) -> None:
+        self.rows.append({"step": step, **means, "steps_per_second": f"{rate:.4g}"})
+        self.changed = True
+
+    def flush(self) -> None:
+        if not self.changed:
+            return
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, out.getvalue())
+        self.changed = False
