@@ -7,6 +7,7 @@ BIN := .venv/bin
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	mkdir -p build/link && ln -sfn ../.. build/link/reprise
 	@touch $@
 
 table1: .venv/.installed
@@ -15,7 +16,7 @@ table1: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy .
+	$(BIN)/mypy build/link/reprise
 
 test: lint
 	$(BIN)/pytest

@@ -2,10 +2,10 @@
 
     p(x, z) = Π_l p(z_l | z_<l) N(x; decode(f_L), 0.2² I)      q(z | x) = Π_l q(z_l | x, z_<l)
 
-GNM's image encoder, StructDRAW with its interaction MLP replaced by a two-layer 3 x 3 CNN, and a sub-pixel decoder from
-the last feature map f_L to the image (supplement section 4). What the supplement leaves open, and which readings come near its
-1.5M parameters, is in specs/gnm 4.1; the defaults are the purely local reading (1.67M on MNIST): kernel 3, LSTM_dec fed by the
-decoded z alone (Alg. 1), a convolution as z decoder. `interaction="mlp"` is ConvDRAW-MLP.
+GNM's image encoder, StructDRAW with its interaction MLP replaced by a two-layer 3 x 3 CNN, and a sub-pixel decoder
+from the last feature map f_L to the image (supplement section 4). What the supplement leaves open, and which readings
+come near its 1.5M parameters, is in specs/gnm 4.1; the defaults are the purely local reading (1.67M): kernel 3,
+LSTM_dec fed by the decoded z alone (Alg. 1), a convolution as z decoder. `interaction="mlp"` is ConvDRAW-MLP.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class ConvDRAW(GenerativeModel[Latents]):
     def recipe(cls, data: DatasetInfo) -> Recipe:
         """Unstated in the paper; GNM's settings, as specs/gnm 4 recommends."""
         if data.shape not in ((1, 128, 128), (1, 64, 64)):
-            raise UsageError(f"convdraw is configured for grey images of 128 (or 64) pixels; {data.name} has {data.shape}")
+            raise UsageError(
+                f"convdraw is configured for grey images of 128 (or 64) pixels; {data.name} has {data.shape}"
+            )
         return Recipe(
             ConvDRAWConfig(), Training(steps=1_125_000, batch_size=32, optimizer="rmsprop", lr=1e-4, clip_norm=1.0)
         )  # fmt: skip
@@ -93,8 +95,11 @@ class ConvDRAW(GenerativeModel[Latents]):
         f_x = self.encoder(x).repeat(particles, 1, 1, 1)
         drawing = self.draw(f_x, self.config.draw_steps, len(f_x))
         shape = (particles, len(x))
-        likelihood = image_log_prob(x, self._image(drawing.f).unflatten(0, shape), self.config.sigma)
-        return likelihood + drawing.log_ratio().unflatten(0, shape)
+        likelihood = image_log_prob(
+            x, self._image(drawing.f).unflatten(0, shape), self.config.sigma
+        )
+        ratio: Tensor = drawing.log_ratio().unflatten(0, shape)
+        return likelihood + ratio
 
     # The objective.
 

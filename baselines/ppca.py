@@ -2,8 +2,8 @@
 
     p(x, z) = N(z; 0, I) N(x; W z + μ, σ² I)      p(x) = N(μ, W Wᵀ + σ² I)      p(z | x) = N(M⁻¹ Wᵀ(x - μ), σ² M⁻¹)
 
-with M = Wᵀ W + σ² I. The proposal q is the exact posterior with its standard deviation multiplied by `widen`: at 1 every
-weight equals p(x) exactly; above 1 the estimators have something to estimate, and can be held against the truth.
+with M = Wᵀ W + σ² I. The proposal q is the exact posterior with its standard deviation multiplied by `widen`: at 1
+every weight equals p(x) exactly; above 1 the estimators have something to estimate, and can be held against the truth.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class PPCA(GenerativeModel[Latents]):
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
         """Ours: Adam reaches the maximum-likelihood subspace of the scenes within these steps."""
-        return Recipe(PPCAConfig(), Training(steps=2_000, batch_size=64, optimizer="adam", lr=1e-2, clip_norm=None))
+        return Recipe(
+            PPCAConfig(),
+            Training(steps=2_000, batch_size=64, optimizer="adam", lr=1e-2, clip_norm=None),
+        )
 
     # The generative model.
 
@@ -59,7 +62,8 @@ class PPCA(GenerativeModel[Latents]):
 
     def decode(self, z: Latents) -> Tensor:
         """W z + μ."""
-        return (z.z @ self.weight.T + self.mean).unflatten(1, self.shape)
+        image: Tensor = (z.z @ self.weight.T + self.mean).unflatten(1, self.shape)
+        return image
 
     def exact_log_marginal(self, x: Tensor) -> Tensor:
         """log p(x) in closed form: (B,), nats. The D x D covariance enters through the determinant lemma."""
@@ -67,9 +71,12 @@ class PPCA(GenerativeModel[Latents]):
         pixels, latent = self.weight.shape
         variance = (2 * self.log_sigma).exp()
         projected = error @ self.weight
-        distance = (error.square().sum(1) - (projected @ torch.linalg.inv(m) * projected).sum(1)) / variance
-        log_det = 2 * factor.diagonal().log().sum() + (pixels - latent) * 2 * self.log_sigma
-        return -0.5 * (pixels * math.log(2 * math.pi) + log_det + distance)
+        distance: Tensor = (
+            error.square().sum(1) - (projected @ torch.linalg.inv(m) * projected).sum(1)
+        ) / variance
+        log_det: Tensor = 2 * factor.diagonal().log().sum() + (pixels - latent) * 2 * self.log_sigma
+        log_p: Tensor = -0.5 * (pixels * math.log(2 * math.pi) + log_det + distance)
+        return log_p
 
     # The inference network.
 
@@ -84,8 +91,10 @@ class PPCA(GenerativeModel[Latents]):
         noise = torch.randn(particles, *mean.shape, dtype=mean.dtype, device=mean.device)
         z = mean + noise @ factor.T  # (K, B, D)
         error = self._centred(x) - z @ self.weight.T
-        pixels, latent = self.weight.shape
-        constant = -pixels * (self.log_sigma + 0.5 * math.log(2 * math.pi)) + factor.diagonal().log().sum()
+        pixels = len(self.weight)
+        constant = (
+            -pixels * (self.log_sigma + 0.5 * math.log(2 * math.pi)) + factor.diagonal().log().sum()
+        )
         # the (2 pi)^(-D/2) of p(z) and q(z | x) cancel
         quadratic = error.square().sum(-1) / (2 * self.log_sigma).exp() + z.square().sum(-1)
         return constant - 0.5 * (quadratic - noise.square().sum(-1))
@@ -101,7 +110,9 @@ class PPCA(GenerativeModel[Latents]):
         """Mean (B, D) and the Cholesky factor (D, D) of q's covariance."""
         inverse = torch.linalg.inv(self._m())
         covariance = (2 * self.log_sigma).exp() * (inverse + inverse.T) / 2
-        return self._centred(x) @ self.weight @ inverse, self.config.widen * torch.linalg.cholesky(covariance)
+        return self._centred(x) @ self.weight @ inverse, self.config.widen * torch.linalg.cholesky(
+            covariance
+        )
 
     # The objective.
 

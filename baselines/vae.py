@@ -3,8 +3,8 @@
     p(x, z) = N(z; 0, I) N(x; decode(z), 0.2² I)      q(z | x) = N(mean(x), std(x)²)
 
 The supplement's tables contradict each other: the head's width 128 means z of 64 dimensions, the decoder is
-listed with 128 inputs, and 1.5M parameters for all data sets fits only the 128-wide encoder (specs/gnm 4.2). Here z has 64
-(1.42M parameters); `latent=128` is the other reading (1.81M). Optimisation is unstated: as GNM.
+listed with 128 inputs, and 1.5M parameters for all data sets fits only the 128-wide encoder (specs/gnm 4.2).
+Here z has 64 (1.42M parameters); `latent=128` is the other reading (1.81M). Optimisation is unstated: as GNM.
 """
 
 from __future__ import annotations
@@ -65,8 +65,13 @@ class VAE(GenerativeModel[Latents]):
     def recipe(cls, data: DatasetInfo) -> Recipe:
         """Unstated in the paper; GNM's settings, as specs/gnm 4 recommends."""
         if data.shape[1:] not in ((128, 128), (64, 64)):
-            raise UsageError(f"vae is configured for images of 128 (or 64) pixels; {data.name} has {data.shape}")
-        return Recipe(VAEConfig(), Training(steps=1_125_000, batch_size=32, optimizer="rmsprop", lr=1e-4, clip_norm=1.0))
+            raise UsageError(
+                f"vae is configured for images of 128 (or 64) pixels; {data.name} has {data.shape}"
+            )
+        return Recipe(
+            VAEConfig(),
+            Training(steps=1_125_000, batch_size=32, optimizer="rmsprop", lr=1e-4, clip_norm=1.0),
+        )
 
     # The generative model.
 
@@ -96,7 +101,7 @@ class VAE(GenerativeModel[Latents]):
         z = q.sample()
         p = Gaussian(torch.zeros_like(z), torch.ones_like(z))
         mean = self.decode(Latents(z)).unflatten(0, (particles, len(x)))
-        ratio = (p.log_prob(z) - q.log_prob(z)).sum(1).unflatten(0, (particles, len(x)))
+        ratio: Tensor = (p.log_prob(z) - q.log_prob(z)).sum(1).unflatten(0, (particles, len(x)))
         return image_log_prob(x, mean, self.config.sigma) + ratio
 
     # The objective.

@@ -45,17 +45,21 @@ class GNMConfig:
 
     draw_steps: int = 4  # L; 8 is "GNM-8"
     beta: float = 1.0  # final weight of the KL of z^g; 2 is "GNM-β-2"
-    beta_on: Literal["global", "conditional"] = "global"  # which KLs beta multiplies is not stated (3.9)
+    beta_on: Literal["global", "conditional"] = (
+        "global"  # which KLs beta multiplies is not stated (3.9)
+    )
     global_prior: Literal["structdraw", "gaussian"] = "structdraw"  # "gaussian": GNM-Gaussian
     interaction: Literal["mlp", "cnn"] = "mlp"  # "cnn": GNM-NoMLP
     kernel: int = 1  # of the LSTMs; Table 7 prints 3, the parameter count of Table 3 proves 1
     width: int = 64  # D_e
     what: int = 20
     sigma: float = 0.2  # of the likelihood; not in the paper, config
-    scale_mean: float = -1.6  # fixed prior of the pre-sigmoid scale: sigmoid(-1.6) = 0.168, 21.5 px of 128
+    scale_mean: float = (
+        -1.6
+    )  # fixed prior of the pre-sigmoid scale: sigmoid(-1.6) = 0.168, 21.5 px of 128
     scale_std: float = 0.1
     ratio_std: float = 0.3
-    presence_logit: float = 8.8  # logits are 8.8 tanh(.), which bounds p(z_pres) to [1.5e-4, 0.99985]
+    presence_logit: float = 8.8  # logits are 8.8 tanh(.), so p(z_pres) in [1.5e-4, 0.99985]
     beta_until: float = 100_000  # beta: 0 -> beta (supplement 3: "the first 100k steps")
     temperature_from: float = 1_000  # tau: 1 -> 0.5
     temperature_until: float = 20_000
@@ -73,11 +77,22 @@ class Structure(NamedTuple):
     depth: Gaussian
     what: Gaussian
 
+    def log_prob(self, z: Latents) -> Tensor:
+        """Log-density of z^s, summed over cells: (B,). Not gated by presence."""
+        pairs = (
+            (self.pres, z.z_pres),
+            (self.where, z.z_where),
+            (self.depth, z.z_depth),
+            (self.what, z.z_what),
+        )
+        return torch.stack([part.log_prob(value).sum((-2, -1)) for part, value in pairs]).sum(0)
+
 
 class Latents(NamedTuple):
     """z_global: (B, L, 32), (B, 1, 128) for GNM-Gaussian, (B, L, 32, 4, 4) for GNM-NoMLP.
 
-    z_pres (B, O, 1), z_where (B, O, 4) before squashing: scale, ratio, shift x, shift y; z_depth (B, O, 1), z_what (B, O, D).
+    z_pres (B, O, 1), z_where (B, O, 4) before squashing: scale, ratio, shift x, shift y;
+    z_depth (B, O, 1), z_what (B, O, D).
     """
 
     z_global: Tensor
@@ -91,20 +106,24 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
     """See the module. 2,930,708 parameters with the defaults (supplement Table 3: 2.9M)."""
 
     temperature: Tensor
+    cell: Tensor
 
     def __init__(self, config: GNMConfig, data: DatasetInfo) -> None:
         super().__init__(config, data)
         self.config, self.data = config, data
         channels, size, _ = data.shape
         self.encoder = image_encoder(channels, config.width, size)
-        self.global_: StructDRAW | GaussianGlobal
+        self.global_latent: StructDRAW | GaussianGlobal
         if config.global_prior == "structdraw":
-            self.global_ = StructDRAW(config.width, interaction=config.interaction, kernel=config.kernel)
+            self.global_latent = StructDRAW(
+                config.width, interaction=config.interaction, kernel=config.kernel
+            )
         else:
-            self.global_ = GaussianGlobal(config.width)
+            self.global_latent = GaussianGlobal(config.width)
         self.local = LocalHead(config.width, config.what, config.presence_logit)
         self.object_decoder = SubPixelStack(
-            config.what, [Layer(1, 64, 4), Layer(1, 64, 2), Layer(1, 32, 2), Layer(1, 16, 2), Layer(3, 8), Layer(3, channels)]
+            config.what,
+            [Layer(1, 64, 4), Layer(1, 64, 2), Layer(1, 32, 2), Layer(1, 16, 2), Layer(3, 8), Layer(3, channels)],
         )  # fmt: skip
         self.register_buffer("temperature", torch.tensor(1.0))
         row, column = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
@@ -115,16 +134,23 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
     def recipe(cls, data: DatasetInfo) -> Recipe:
         """The authors' config for their MNIST sets (specs/gnm 3.8): 600 epochs of 1,875 steps."""
         if data.shape not in ((1, 128, 128), (1, 64, 64)):
-            raise UsageError(f"gnm is configured for grey images of 128 (or 64) pixels; {data.name} has {data.shape}")
-        return Recipe(GNMConfig(), Training(steps=1_125_000, batch_size=32, optimizer="rmsprop", lr=1e-4, clip_norm=1.0))
+            raise UsageError(
+                f"gnm is configured for grey images of 128 (or 64) pixels; {data.name} has {data.shape}"
+            )
+        return Recipe(
+            GNMConfig(),
+            Training(steps=1_125_000, batch_size=32, optimizer="rmsprop", lr=1e-4, clip_norm=1.0),
+        )
 
     # The generative model.
 
     def prior(self, n: int) -> Latents:
         """z^g from its prior, the mode of everything below it: how the authors sample (specs/gnm 5.0)."""
-        drawing = self.global_(None, self.config.draw_steps, n)
+        drawing = self.global_latent(None, self.config.draw_steps, n)
         p = self.local(drawing.f)
-        return Latents(torch.stack(drawing.z, 1), p.pres.mode(), p.where.mean, p.depth.mean, p.what.mean)
+        return Latents(
+            torch.stack(drawing.z, 1), p.pres.mode(), p.where.mean, p.depth.mean, p.what.mean
+        )
 
     def decode(self, z: Latents) -> Tensor:
         """x̃ = Σ_o z_pres · paste(object(z_what), z_where): (B, C, H, W). Not clamped: overlaps can exceed 1."""
@@ -137,7 +163,8 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
         """Extent as a fraction of the image and centre in [-1, 1], (..., O, 2) each, of z_where (..., O, 4)."""
         scale, ratio = where[..., :1].sigmoid(), where[..., 1:2].exp().sqrt()
         extent = torch.cat([scale / ratio, scale * ratio], -1)
-        centre = 2 / GRID * (self.cell + where[..., 2:].tanh()) - 1  # a centre moves one cell at most
+        # tanh: a centre moves one cell at most
+        centre = 2 / GRID * (self.cell + where[..., 2:].tanh()) - 1
         return extent, centre
 
     # The inference network.
@@ -145,7 +172,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
     def infer(self, x: Tensor) -> Latents:
         """One draw from q(z^g | x) q(z^s | x), presence discrete."""
         f_x = self.encoder(x)
-        drawing, q = self.global_(f_x, self.config.draw_steps, len(x)), self.local(f_x)
+        drawing, q = self.global_latent(f_x, self.config.draw_steps, len(x)), self.local(f_x)
         return Latents(
             torch.stack(drawing.z, 1), q.pres.sample(), q.where.sample(), q.depth.sample(), q.what.sample()
         )  # fmt: skip
@@ -154,19 +181,19 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
         """Learned conditional priors only: the fixed auxiliary priors, beta and the schedules have no part in it."""
         f_x = self.encoder(x)  # once per image, not per particle
         q = _repeat(self.local(f_x), particles)
-        drawing = self.global_(f_x.repeat(particles, 1, 1, 1), self.config.draw_steps, particles * len(x))
+        drawing = self.global_latent(
+            f_x.repeat(particles, 1, 1, 1), self.config.draw_steps, particles * len(x)
+        )
         p = self.local(drawing.f)
         relaxed = self.config.presence == "relaxed"
         z_pres = q.pres.relaxed_sample(self.temperature) if relaxed else q.pres.sample()
-        z = Latents(torch.stack(drawing.z, 1), z_pres, q.where.sample(), q.depth.sample(), q.what.sample())
-        mean = self.decode(z).unflatten(0, (particles, len(x)))  # (K, B, C, H, W)
-        values = (z.z_pres, z.z_where, z.z_depth, z.z_what)
-        ratio = torch.stack(
-            [(b.log_prob(v) - a.log_prob(v)).sum((-2, -1)) for v, a, b in zip(values, q, p, strict=True)]
-        ).sum(0)
-        return image_log_prob(x, mean, self.config.sigma) + (ratio + drawing.log_ratio()).unflatten(
-            0, (particles, len(x))
+        z = Latents(
+            torch.stack(drawing.z, 1), z_pres, q.where.sample(), q.depth.sample(), q.what.sample()
         )
+        mean = self.decode(z).unflatten(0, (particles, len(x)))  # (K, B, C, H, W)
+        ratio: Tensor = drawing.log_ratio() + p.log_prob(z) - q.log_prob(z)
+        ratio = ratio.view(particles, len(x))
+        return image_log_prob(x, mean, self.config.sigma) + ratio
 
     def locate(self, x: Tensor) -> Location:
         """Posterior means of boxes and appearances; presence is q(z_pres = 1 | x)."""
@@ -175,17 +202,19 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
         middle, half = (centre + 1) / 2, extent / 2
         side = self.data.shape[1]
         return Location(
-            torch.cat([middle - half, middle + half], -1) * side, q.pres.probability[..., 0], q.what.mean
+            torch.cat([middle - half, middle + half], -1) * side,
+            q.pres.probability[..., 0],
+            q.what.mean,
         )
 
     def resample(self, x: Tensor | None, rows: int, draws: int) -> Tensor:
         """Supplement Figures 5 and 6: z^g fixed per row, z^s ~ p(z^s | z^g), presence drawn too."""
         f_x = None if x is None else self.encoder(x)
-        f = self.global_(f_x, self.config.draw_steps, rows).f.repeat_interleave(draws, 0)
+        f = self.global_latent(f_x, self.config.draw_steps, rows).f.repeat_interleave(draws, 0)
         p = self.local(f)
         unused = f.new_zeros(len(f), 0)  # decode reads z^s alone
         z = Latents(unused, p.pres.sample(), p.where.sample(), p.depth.sample(), p.what.sample())
-        return self.decode(z).clamp(0, 1).unflatten(0, (rows, draws))
+        return self.decode(z).clamp(0, 1).view(rows, draws, *self.data.shape)
 
     # The objective.
 
@@ -203,7 +232,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
 
         f_x = self.encoder(x)
         q: Structure = self.local(f_x)
-        drawing: Drawing = self.global_(f_x, c.draw_steps, len(x))
+        drawing: Drawing = self.global_latent(f_x, c.draw_steps, len(x))
         p: Structure = self.local(drawing.f)
         z_pres = q.pres.relaxed_sample(self.temperature)
         z = Latents(f_x, z_pres, q.where.sample(), q.depth.sample(), q.what.sample())
@@ -220,7 +249,9 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
             "aux_pres": q.pres.kl_to(rate), "aux_where": gate * q.where.kl_to(mean, std),
             "aux_depth": gate * q.depth.kl_to(0, 1), "aux_what": gate * q.what.kl_to(0, 1),
         }  # fmt: skip
-        terms = {name: term.sum((-2, -1)).mean() for name, term in (conditional | auxiliary).items()}
+        terms = {
+            name: term.sum((-2, -1)).mean() for name, term in (conditional | auxiliary).items()
+        }
         kl_global = drawing.kl().mean()
         kl_structure = torch.stack([terms[name] for name in conditional]).sum()
         if c.beta_on == "conditional":
@@ -259,7 +290,8 @@ class LocalHead(nn.Module):
             head(f).flatten(2).mT.float() for head in (self.pres, self.where, self.depth, self.what)
         )  # (B, O, D)
         return Structure(
-            Bernoulli(self.presence_logit * pres.tanh()), Gaussian.split(where), Gaussian.split(depth), Gaussian.split(what)
+            Bernoulli(self.presence_logit * pres.tanh()),
+            *(Gaussian.split(raw) for raw in (where, depth, what)),
         )  # fmt: skip
 
 

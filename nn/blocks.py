@@ -6,6 +6,7 @@ group: zero mean and unit variance over (C, H, W), with a gain and a shift per c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,11 @@ class ConvStack(nn.Sequential):
     ) -> None:  # fmt: skip
         modules: list[nn.Module] = []
         for kernel, width, stride in layers:
-            modules += [nn.Conv2d(channels, width, kernel, stride, (kernel - 1) // 2), act(), nn.GroupNorm(1, width)]
+            modules += [
+                nn.Conv2d(channels, width, kernel, stride, (kernel - 1) // 2),
+                act(),
+                nn.GroupNorm(1, width),
+            ]
             channels = width
         super().__init__(*(modules[:-2] if final_plain else modules))
 
@@ -67,7 +72,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, sizes: Sequence[int], *, final_plain: bool = True) -> None:
         modules: list[nn.Module] = []
-        for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+        for inner, outer in itertools.pairwise(sizes):
             modules += [nn.Linear(inner, outer), nn.CELU(), nn.LayerNorm(outer)]
         super().__init__(*(modules[:-2] if final_plain else modules))
 
@@ -88,7 +93,9 @@ class ConvLSTM(nn.Module):
         """(h_0, c_0) for a batch: (B, hidden, grid, grid) each."""
         return self.h_0.expand(batch, -1, -1, -1), self.c_0.expand(batch, -1, -1, -1)
 
-    def forward(self, inputs: Sequence[Tensor], state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Sequence[Tensor], state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """One step. inputs: maps (B, ., grid, grid) that are concatenated. Returns the next (h, c)."""
         h, c = state
         i, f, o, g = self.gates(torch.cat([*inputs, h], 1)).chunk(4, 1)

@@ -38,7 +38,10 @@ class Gaussian(NamedTuple):
     def kl(self, other: Gaussian) -> Tensor:
         """KL(self || other) of each entry."""
         ratio = self.std / other.std
-        return 0.5 * (ratio.square() + ((self.mean - other.mean) / other.std).square() - 1) - ratio.log()
+        return (
+            0.5 * (ratio.square() + ((self.mean - other.mean) / other.std).square() - 1)
+            - ratio.log()
+        )
 
     def kl_to(self, mean: Tensor | float, std: Tensor | float) -> Tensor:
         """KL(self || N(mean, std^2)) of each entry, for fixed priors."""
@@ -87,7 +90,9 @@ class Bernoulli(NamedTuple):
 def image_log_prob(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
     """log N(x; mean, sigma^2 I), summed over the last three axes; at most `ceiling`."""
     error = (x.float() - mean.float()).square().sum((-3, -2, -1))
-    return ceiling(x[0].numel() if x.dim() == 4 else x[0, 0].numel(), sigma) - error / (2 * sigma**2)
+    return ceiling(x[0].numel() if x.dim() == 4 else x[0, 0].numel(), sigma) - error / (
+        2 * sigma**2
+    )
 
 
 def ceiling(dimensions: int, sigma: float) -> float:

@@ -17,15 +17,18 @@ from torch import Tensor
 
 
 def interpolation(scale: Tensor, shift: Tensor, canvas: int, glimpse: int) -> Tensor:
-    """The matrix A of one axis: scale, shift (...,) -> (..., canvas, glimpse), in fp32.
+    """The matrix A of one axis: scale, shift (...,) -> (..., canvas, glimpse), in fp32 at least.
 
     The authors' 1e-15 in the divisions is kept (specs/gnm 3.4); it only guards against a scale of exactly 0.
     """
-    scale, shift = scale.float() + 1e-15, shift.float()
-    pixel = (torch.arange(canvas, device=scale.device) * 2 + 1) / canvas - 1  # centres, in [-1, 1]
+    dtype = torch.promote_types(scale.dtype, torch.float32)
+    scale, shift = scale.to(dtype) + 1e-15, shift.to(dtype)
+    pixel = (
+        torch.arange(canvas, device=scale.device, dtype=dtype) * 2 + 1
+    ) / canvas - 1  # centres, in [-1, 1]
     source = (pixel - shift[..., None]) / scale[..., None]  # (..., canvas)
     position = ((source + 1) * glimpse - 1) / 2
-    grid = torch.arange(glimpse, device=scale.device, dtype=position.dtype)
+    grid = torch.arange(glimpse, device=scale.device, dtype=dtype)
     return (1 - (position[..., None] - grid).abs()).clamp_min(0)  # (..., canvas, glimpse)
 
 
@@ -37,7 +40,7 @@ def paste(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
     size = glimpse.shape[-1]
     a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)[..., None, :, :]
     a_y = interpolation(scale[..., 1], shift[..., 1], canvas, size)[..., None, :, :]
-    return a_y @ glimpse @ a_x.mT
+    return a_y @ glimpse.to(a_y.dtype) @ a_x.mT
 
 
 def paste_sum(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
@@ -45,7 +48,7 @@ def paste_sum(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Ten
     size, channels = glimpse.shape[-1], glimpse.shape[-3]
     a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)  # (B, O, canvas, G)
     a_y = interpolation(scale[..., 1], shift[..., 1], canvas, size)
-    rows = glimpse.float() @ a_x.mT[:, :, None]  # (B, O, C, G, canvas)
+    rows = glimpse.to(a_x.dtype) @ a_x.mT[:, :, None]  # (B, O, C, G, canvas)
     rows = rows.transpose(1, 2).flatten(2, 3)  # (B, C, O G, canvas)
     columns = a_y.permute(0, 2, 1, 3).flatten(2)  # (B, canvas, O G)
     if channels == 1:
