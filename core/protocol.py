@@ -60,7 +60,7 @@ TIERS: Mapping[TierName, Tier] = {
     ),
     "mini": Tier(
         "mini",
-        {"steps": 12_000, "time_scale": 0.04},
+        {"steps": 9_000, "time_scale": 0.03},
         1,
         "real data at the published size, schedules scaled to a shorter budget",
     ),
