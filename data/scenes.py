@@ -163,9 +163,8 @@ def paint(patch: NDArray[np.uint8], layout: Layout, canvas: int) -> NDArray[np.u
     windows = np.lib.stride_tricks.sliding_window_view(
         image, (side, side), axis=(1, 2), writeable=True
     )  # (N, canvas - side + 1, canvas - side + 1, side, side), all of them views of `image`
-    for object_ in range(
-        there.shape[1]
-    ):  # one object of every scene at a time: no two share a pixel
+    for object_ in range(there.shape[1]):
+        # One object of every scene at a time: no two of these patches share a pixel.
         (rows,) = np.nonzero(there[:, object_])
         where = rows, layout.y[rows, object_], layout.x[rows, object_]
         ink = patch[layout.glyph[rows, object_]]
