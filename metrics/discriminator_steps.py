@@ -25,7 +25,7 @@ from ..core.model import GenerativeModel
 from ..core.progress import track
 from ..core.randomness import seeded, stream
 from ..nn.blocks import ConvStack, Layer
-from ._evaluation import BATCH, as_floats, chunks, evenly, sample_bytes
+from ._evaluation import BATCH, as_floats, chunks, sample_bytes, some
 
 __all__ = ["DiscriminatorSteps"]
 
@@ -48,7 +48,7 @@ class DiscriminatorSteps(Metric):
 
     better = "higher"
     tiers = {  # noqa: RUF012
-        "demo": {"pool": 500, "held_out": 100, "cap": 120, "every": 10, "batch": 16, "repeats": 1},
+        "demo": {"pool": 320, "held_out": 100, "cap": 120, "every": 10, "batch": 16, "repeats": 1},
         "mini": {"pool": 6_000, "held_out": 500, "cap": 2_000, "repeats": 1},
     }
 
@@ -96,8 +96,8 @@ class DiscriminatorSteps(Metric):
                 f"has {len(test)} and {len(train)}; lower held_out or batch"
             )
         generated = sample_bytes(model, self.pool + self.held_out, "D-Steps: samples")
-        real = evenly(len(train), self.pool)
-        held_out = [generated[self.pool :], test[evenly(len(test), self.held_out)]]
+        real = some(len(train), self.pool)
+        held_out = [generated[self.pool :], test[some(len(test), self.held_out)]]
         accuracy = np.full((self.repeats, self.cap // every), np.nan)
         for repeat in range(self.repeats):
             with (

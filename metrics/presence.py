@@ -21,7 +21,7 @@ __all__ = ["Presence"]
 class Presence(Metric):
     """count: objects the model has found, objects that are there, or the share of images with the right number.
 
-    images: measure on at most this many test images, evenly spaced; None for all of them.
+    images: measure on at most this many test images; None for all of them.
     """
 
     better = "neither"

@@ -22,7 +22,7 @@ COLOUR = (255, 64, 64)
 
 @dataclass(frozen=True)
 class Reconstructions(Metric):
-    """images: of the test split, evenly spaced."""
+    """images: of the test split."""
 
     better = "lower"
 

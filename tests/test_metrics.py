@@ -25,7 +25,7 @@ from reprise.core.model import (
 from reprise.core.protocol import TIERS
 from reprise.core.randomness import seeded
 from reprise.core.spec import build, checked, load, metric, names
-from reprise.metrics._evaluation import as_bytes, evaluation_dialect, evenly
+from reprise.metrics._evaluation import as_bytes, evaluation_dialect, some
 from reprise.metrics.discriminator_steps import DiscriminatorSteps, Epochs, network
 from reprise.metrics.log_marginal import IMAGES, PARTICLES, LogMarginal
 from reprise.metrics.parameters import Parameters
@@ -161,12 +161,18 @@ def test_a_metric_keeps_its_contract(name: str) -> None:
         assert checked(cls, dict(options), name)
 
 
-def test_examples_are_spread_evenly_and_never_taken_twice() -> None:
-    assert evenly(10, None).tolist() == list(range(10))
-    assert evenly(10, 4).tolist() == [0, 2, 5, 7]
-    assert evenly(3, 100).tolist() == [0, 1, 2]
+def test_some_examples_are_a_fair_part_of_all_whatever_their_order() -> None:
+    assert some(10, None).tolist() == list(range(10))
+    assert some(3, 100).tolist() == [0, 1, 2]
     for at_most in range(1, 50):
-        assert len(set(evenly(50, at_most).tolist())) == at_most
+        assert len(set(some(50, at_most).tolist())) == at_most
+    for total, at_most in [(600, 50), (6_000, 50), (6_000, 512), (6_000, 1_000), (60_000, 6_000)]:
+        chosen = some(total, at_most)
+        sorted_by_class = np.bincount(chosen * 10 // total, minlength=10)
+        assert np.abs(sorted_by_class - at_most / 10).max() < 4 * math.sqrt(at_most / 10)
+        for kinds in (2, 3, 10):  # alternating, as the scenes of MNIST-4-10 do
+            counts = np.bincount(chosen % kinds, minlength=kinds)
+            assert np.abs(counts - at_most / kinds).max() < 4 * math.sqrt(at_most / kinds)
 
 
 def test_bytes_are_the_nearest_ones_and_never_hide_a_number_that_is_none() -> None:
@@ -434,7 +440,7 @@ def test_resampling_from_images_shows_them_first() -> None:
     measured = measure(Resampling(source="posterior", rows=3, draws=4), Resampler())
     grid = measured.arrays["grid"]
     assert grid.shape == (3, 5, 1, SIDE, SIDE)
-    assert np.array_equal(grid[:, 0], Bars().split("test").image[np.array([0, 100, 200])])
+    assert np.array_equal(grid[:, 0], Bars().split("test").image[some(300, 3)])
     assert np.array_equal(grid[:, 1:], measured.arrays["resampled"])
 
 
