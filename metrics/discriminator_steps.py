@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class DiscriminatorSteps(Metric):
     """
 
     better = "higher"
-    tiers = {  # noqa: RUF012
+    tiers: ClassVar = {
         "demo": {"pool": 320, "held_out": 100, "cap": 120, "every": 10, "batch": 16, "repeats": 1},
         "mini": {"pool": 6_000, "held_out": 500, "cap": 2_000, "repeats": 1},
     }

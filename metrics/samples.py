@@ -17,11 +17,11 @@ __all__ = ["Samples"]
 
 @dataclass(frozen=True)
 class Samples(Metric):
-    """n: how many; 50 as on one sheet of the authors' samples."""
+    """images: how many; 50 as on one sheet of the authors' samples."""
 
     better = "neither"
 
-    n: int = 50
+    images: int = 50
 
     @property
     def dialect(self) -> str:
@@ -31,9 +31,9 @@ class Samples(Metric):
     def __call__(self, model: GenerativeModel[Any], data: Dataset) -> Measurement:
         """Mean brightness of the samples: far from that of data, or zero, something is wrong.
 
-        Arrays: samples (n, C, H, W) uint8; data, at most n test images; value, each sample's brightness.
+        Arrays: samples (N, C, H, W) uint8; data, as many test images; value, each sample's brightness.
         """
-        test, index = test_split(data, self.n)
-        samples = sample_bytes(model, self.n, "samples")
+        test, index = test_split(data, self.images)
+        samples = sample_bytes(model, self.images, "samples")
         brightness = samples.mean((1, 2, 3), dtype=np.float64) / 255
         return Measurement.mean(brightness, samples=samples, data=test.image[index])

@@ -319,8 +319,11 @@ def test_no_image_is_both_trained_and_scored_on(monkeypatch: pytest.MonkeyPatch)
     trained: dict[str, set[bytes]] = {"generated": set(), "real": set()}
     scored: dict[str, set[bytes]] = {"generated": set(), "real": set()}
 
+    seeds: list[int] = []
+
     class Recorder:
-        def __init__(self, *_: Any) -> None: ...
+        def __init__(self, *_: Any) -> None:
+            seeds.append(torch.initial_seed())
 
         def step(self, generated: NDArray[np.uint8], real: NDArray[np.uint8]) -> None:
             assert len(generated) == len(real) == 16
@@ -337,6 +340,7 @@ def test_no_image_is_both_trained_and_scored_on(monkeypatch: pytest.MonkeyPatch)
     numbered = np.zeros((420, 1, SIDE, SIDE), np.uint8)
     numbered[:, 0, 0, 0], numbered[:, 0, 0, 1] = np.divmod(np.arange(420), 256)
     measure(dataclasses.replace(QUICK, cap=200), Fake(floats(numbered)))
+    assert len(set(seeds)) == 2, "every repeat has its own initial weights"
     assert len(trained["generated"]) == 320
     assert len(scored["generated"]) == 100
     assert not trained["generated"] & scored["generated"]
@@ -389,7 +393,7 @@ def test_parameters_are_counted_exactly_and_buffers_are_none() -> None:
 
 def test_samples_are_kept_as_bytes_beside_real_images() -> None:
     images = floats(bars(30, 4))
-    measured = measure(Samples(n=20), Fake(images))
+    measured = measure(Samples(images=20), Fake(images))
     assert np.array_equal(measured.arrays["samples"], bars(30, 4)[:20])
     assert measured.arrays["data"].shape == (20, 1, SIDE, SIDE)
     assert measured.arrays["data"].dtype == np.uint8
