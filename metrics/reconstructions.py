@@ -70,18 +70,18 @@ def as_rgb(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def with_boxes(
     images: NDArray[np.uint8], box: NDArray[np.float32], shown: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """A copy of (N, 3, H, W) with an outline, one pixel wide, along the inside of each shown box (N, O, 4).
+    """A copy of (N, 3, H, W) with an outline, one pixel wide, around each shown box (N, O, 4), hiding none of it.
 
-    Boxes are (x0, y0, x1, y1), x1 and y1 exclusive; sides that lie outside the image are not drawn.
+    Boxes are (x0, y0, x1, y1), x1 and y1 exclusive; what lies outside the image is not drawn.
     """
     images = images.copy()
     _, _, height, width = images.shape
     for image, boxes, visible in zip(images, box, shown, strict=True):
         for x0, y0, x1, y1 in np.rint(boxes[visible]).astype(int):
-            across = slice(max(x0, 0), max(min(x1, width), 0))
-            down = slice(max(y0, 0), max(min(y1, height), 0))
-            for y in {y0, y1 - 1} & set(range(height)):
+            across = slice(max(x0 - 1, 0), max(x1 + 1, 0))
+            down = slice(max(y0 - 1, 0), max(y1 + 1, 0))
+            for y in {y0 - 1, y1} & set(range(height)):
                 image[:, y, across] = np.array(COLOUR)[:, None]
-            for x in {x0, x1 - 1} & set(range(width)):
+            for x in {x0 - 1, x1} & set(range(width)):
                 image[:, down, x] = np.array(COLOUR)[:, None]
     return images

@@ -424,20 +424,20 @@ def test_only_objects_that_are_present_get_a_box() -> None:
     assert {True, False} == set((presence[:, 1] > 0.5).tolist())
     for columns, present in zip(grid, presence > 0.5, strict=True):
         assert (
-            columns[2, :, 3, 2:7] == np.array(COLOUR)[:, None]
+            columns[2, :, 2, 1:8] == np.array(COLOUR)[:, None]
         ).all()  # top side of the first box
-        assert (columns[2, :, 13, :5] == np.array(COLOUR)[:, None]).all() == present[1]
+        assert (columns[2, :, 14, :6] == np.array(COLOUR)[:, None]).all() == present[1]
 
 
-def test_a_box_is_drawn_along_its_inside_and_not_beyond_the_image() -> None:
+def test_a_box_is_drawn_around_what_it_holds_and_not_beyond_the_image() -> None:
     black = np.zeros((1, 3, SIDE, SIDE), np.uint8)
     box = np.array([[[2, 3, 7, 9], [-4, 10, 5, 14]]], np.float32)
     drawn = with_boxes(black, box, np.array([[True, True]]))[0, 0] > 0
     expected = np.zeros((SIDE, SIDE), bool)
-    expected[3:9, 2:7] = True
-    expected[4:8, 3:6] = False
-    expected[[10, 13], :5] = True
-    expected[10:14, 4] = True
+    expected[2:10, 1:8] = True
+    expected[3:9, 2:7] = False
+    expected[[9, 14], :6] = True
+    expected[9:15, 5] = True
     assert np.array_equal(drawn, expected)
     assert not black.any()
 
