@@ -14,19 +14,20 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from ..core.files import write_bytes
 from ..core.protocol import Axis, Gallery, Plot
 from ..core.results import PublishedValue, ResultRow
 from .table import Entry, ResultTable
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["Artifacts", "Drawn", "draw_all"]
 
@@ -38,7 +39,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT = "#1d1d1f", "#8a8a8f"
 MOST_BYTES = 300_000  # a figure is committed with every report
 
-STYLE: Mapping[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
@@ -54,6 +55,7 @@ STYLE: Mapping[str, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.hashsalt": "reprise",
+    "text.parse_math": False,  # a label is text, whatever dollars it holds
 }
 
 
@@ -115,19 +117,29 @@ def draw_all(
     runs: Path,
 ) -> list[Drawn]:
     """Every figure of one page, written below `folder`/figures where it changed."""
+    with matplotlib.rc_context(STYLE):
+        return list(_draw_all(table, rows, published, folder, runs))
+
+
+def _draw_all(
+    table: ResultTable,
+    rows: Sequence[ResultRow],
+    published: Sequence[PublishedValue],
+    folder: Path,
+    runs: Path,
+) -> Iterator[Drawn]:
     artifacts = Artifacts(runs, rows)
     protocol = table.protocol
-    drawn = []
     base = folder / "figures"
     if protocol.draw is not None:
-        drawn.append(_custom(table, rows, published, artifacts, base / f"{table.name}.png"))
+        yield _custom(table, rows, published, artifacts, base / f"{table.name}.png")
     elif isinstance(protocol, Gallery):
-        drawn.append(_gallery(table, protocol, artifacts, base / f"{table.name}.png"))
+        yield _gallery(table, protocol, artifacts, base / f"{table.name}.png")
     elif isinstance(protocol, Plot):
-        drawn.append(_numbers(table, base / f"{table.name}.png", plot(table, protocol)))
+        yield _numbers(table, base / f"{table.name}.png", plot(table, protocol))
     else:
         if table.has_published and any(entry.has_number for entry in table.entries):
-            drawn.append(_numbers(table, base / f"{table.name}.png", side_by_side(table)))
+            yield _numbers(table, base / f"{table.name}.png", side_by_side(table))
         if any(row.artifact for row in rows):
             samples = Gallery(
                 paper=protocol.paper,
@@ -138,8 +150,7 @@ def draw_all(
             )
             path = base / f"{table.name}_samples.png"
             if path.is_file() or any("samples" in arrays for arrays in artifacts.values()):
-                drawn.append(_gallery(table, samples, artifacts, path))
-    return drawn
+                yield _gallery(table, samples, artifacts, path)
 
 
 # Galleries ----------------------------------------------------------------------------------------------------------
@@ -148,7 +159,7 @@ def draw_all(
 def _gallery(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: Path) -> Drawn:
     """Draw the gallery if all its arrays are there; else keep the figure that stands."""
     title = "Images"
-    caption = f"Array “{protocol.array}” stored beside each cell, seed 0."
+    caption = f"The arrays “{protocol.array}” that were stored beside the cells, first seed."
     source = _digest(
         [(row.key, row.artifact_digest or row.artifact) for row in artifacts.named.values()]
     )
@@ -162,7 +173,7 @@ def _gallery(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: 
         figure = gallery(table, protocol, panels)
         _save(figure, path, source)
         some = f"{artifacts.gone} of its arrays are no longer there" if artifacts.gone else ""
-        return Drawn(title, caption, path, some)
+        return Drawn(title, caption + _left_out(table, panels), path, some)
     if stands is None:
         return Drawn(title, caption, None, "the stored arrays are no longer there")
     log.info("%s: arrays are gone; %s is kept as it is", table.name, path)
@@ -176,7 +187,7 @@ Panels = dict[tuple[str, str], NDArray[np.uint8]]
 def _panels(table: ResultTable, protocol: Gallery, artifacts: Artifacts) -> Panels:
     """(model, dataset) -> tiles (rows, columns, C, H, W), first seed and first metric that stored the array."""
     panels: Panels = {}
-    reference = getattr(protocol, "reference", "")
+    reference = protocol.reference
     for (model, dataset, _, _), arrays in sorted(artifacts.items(), key=lambda item: item[0][3]):
         for label, name in ((model, protocol.array), ("Data", reference)):
             if name and name in arrays and (label, dataset) not in panels:
@@ -201,32 +212,29 @@ def _tiles(array: NDArray[Any], rows: int, columns: int) -> NDArray[np.uint8] | 
 
 
 def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
-    """Models down, datasets across; a panel that is not there says why."""
-    models = [label for label in ("Data",) if any(m == label for m, _ in panels)]
-    models += [m for m in protocol.models if any(e.model == m for e in table.entries)]
-    models += [m for m in dict.fromkeys(m for m, _ in panels) if m not in models]
-    datasets = list(protocol.datasets)
+    """Models down, datasets across, leaving out those without any image; a panel that is not there says why."""
+    models = ["Data", *dict.fromkeys(entry.model for entry in table.entries)]
+    models = [label for label in models if any(model == label for model, _ in panels)]
+    datasets = list(dict.fromkeys(entry.dataset for entry in table.entries))
+    datasets = [label for label in datasets if any(dataset == label for _, dataset in panels)]
     rows, columns = next(iter(panels.values())).shape[:2]
-    with _style() as plt:
-        width = min(1.0 * columns, 7.2 / len(datasets))
-        height = width / columns * rows
-        figure, axes = plt.subplots(
-            len(models),
-            len(datasets),
-            figsize=(width * len(datasets) + 1.1, height * len(models) + 0.35),
-            squeeze=False,
-            layout="constrained",
-        )
-        for row, model in zip(axes, models, strict=True):
-            for axis, dataset in zip(row, datasets, strict=True):
-                _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
-                axis.set_box_aspect(rows / columns)
-        for axis, dataset in zip(axes[0], datasets, strict=True):
-            axis.set_title(dataset)
-        for axis, model in zip(axes[:, 0], models, strict=True):
-            axis.set_ylabel(model, rotation=0, ha="right", va="center", fontweight="bold")
-        figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
-        return figure
+    width = min(1.0 * columns, 7.2 / len(datasets))
+    height = width / columns * rows
+    figure = Figure(
+        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.35), layout="constrained"
+    )
+    axes = figure.subplots(len(models), len(datasets), squeeze=False)
+    for row, model in zip(axes, models, strict=True):
+        for axis, dataset in zip(row, datasets, strict=True):
+            _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
+            axis.set_box_aspect(rows / columns)
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        axis.set_title(dataset)
+    for axis, model in zip(axes[:, 0], models, strict=True):
+        axis.set_ylabel(model, rotation=0, ha="right", va="center", fontweight="bold")
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
+    return figure
 
 
 def _panel(axis: Axes, tiles: NDArray[np.uint8] | None, absence: str) -> None:
@@ -257,6 +265,16 @@ def _mosaic(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out[..., 0] if channels == 1 else out
 
 
+def _left_out(table: ResultTable, panels: Panels) -> str:
+    """A sentence that names the models and datasets without any image."""
+    shown = {label for key in panels for label in key}
+    labels = dict.fromkeys(e.model for e in table.entries) | dict.fromkeys(
+        e.dataset for e in table.entries
+    )
+    absent = [label for label in labels if label not in shown]
+    return f" Without images so far: {', '.join(absent)}." if absent else ""
+
+
 def _absence(table: ResultTable, model: str, dataset: str) -> str:
     entries = [e for e in table.entries if (e.model, e.dataset) == (model, dataset)]
     return entries[0].ours.body if entries and not entries[0].has_number else "no images stored"
@@ -273,48 +291,42 @@ def plot(table: ResultTable, protocol: Plot) -> Figure:
 
     xs, panels = labels(protocol.x), labels(protocol.panels)
     hues = labels(protocol.hue) if protocol.hue != protocol.x else [""]
-    with _style() as plt:
-        columns = min(3, len(panels))
-        lines = -(-len(panels) // columns)
-        figure, axes = plt.subplots(
-            lines,
-            columns,
-            figsize=(max(2.9 * columns, 4.2), 2.6 * lines + 0.4),
-            squeeze=False,
-            layout="constrained",
-        )
-        for axis in axes.flat[len(panels) :]:
-            axis.set_visible(False)
-        for axis, panel in zip(axes.flat, panels, strict=False):
-            axis.set_title(panel)
-            axis.set_xticks(range(len(xs)), xs)
-            axis.set_xlim(-0.5, len(xs) - 0.5)
-            if max(map(len, xs)) * len(xs) > 32:
-                axis.tick_params(axis="x", rotation=35)
-            axis.grid(axis="y")
-            for index, hue in enumerate(hues):
-                found = {
-                    getattr(e, protocol.x): e
-                    for e in table.entries
-                    if getattr(e, protocol.panels) == panel
-                    and (not hue or getattr(e, protocol.hue) == hue)
-                }
-                shift = (index - (len(hues) - 1) / 2) * 0.12
-                _points(axis, [found.get(x) for x in xs], shift, index, hue)
-        if len(hues) > 1:
-            handles, names = axes.flat[0].get_legend_handles_labels()
-            figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
-        return figure
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(2.9 * columns, 4.2), 2.6 * lines + 0.4), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        axis.set_title(panel)
+        axis.set_xticks(range(len(xs)), xs)
+        axis.set_xlim(-0.5, len(xs) - 0.5)
+        if max(map(len, xs)) * len(xs) > 32:
+            axis.tick_params(axis="x", rotation=35)
+        axis.grid(axis="y")
+        for index, hue in enumerate(hues):
+            found = {
+                getattr(e, protocol.x): e
+                for e in table.entries
+                if getattr(e, protocol.panels) == panel
+                and (not hue or getattr(e, protocol.hue) == hue)
+            }
+            shift = (index - (len(hues) - 1) / 2) * 0.12
+            _points(axis, [found.get(x) for x in xs], shift, index, hue)
+    if len(hues) > 1:
+        handles, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
 
 
 def _points(
     axis: Axes, entries: Sequence[Entry | None], shift: float, index: int, hue: str
 ) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    style = {"color": colour, "marker": marker, "ls": "none", "ms": 5.5}
-    theirs = [(x + shift, e.printed.value) for x, e in enumerate(entries) if e and e.printed]
+    style: dict[str, Any] = {"color": colour, "marker": marker, "ls": "none", "ms": 5.5}
+    theirs = [(x + shift, e.printed.value or 0.0) for x, e in enumerate(entries) if e and e.printed]
     ours = [(x + shift, e) for x, e in enumerate(entries) if e and e.judgement.mean is not None]
-    axis.plot([x for x, _ in theirs], [y for _, y in theirs], mfc="white", **style)  # type: ignore[arg-type]
+    axis.plot([x for x, _ in theirs], [y for _, y in theirs], mfc="white", **style)
     axis.errorbar(
         [x for x, _ in ours],
         [e.judgement.mean or 0.0 for _, e in ours],
@@ -331,37 +343,42 @@ def side_by_side(table: ResultTable) -> Figure:
     measured = {(e.dataset, e.metric) for e in table.entries if e.printed and e.has_number}
     columns = [column for column in columns if column in measured]
     models = list(dict.fromkeys(e.model for e in table.entries))
-    with _style() as plt:
-        across = min(3, len(columns))
-        lines = -(-len(columns) // across)
-        figure, axes = plt.subplots(
-            lines,
-            across,
-            figsize=(2.5 * across + 1.2, (0.24 * len(models) + 0.75) * lines + 0.3),
-            squeeze=False,
-            sharey=True,
-            layout="constrained",
-        )
-        for axis in axes.flat[len(columns) :]:
-            axis.set_visible(False)
-        for axis, (dataset, metric) in zip(axes.flat, columns, strict=False):
-            axis.set_title(f"{dataset}  {metric}")
-            axis.set_yticks(range(len(models)), models)
-            axis.set_ylim(len(models) - 0.5, -0.5)
-            axis.grid(axis="x")
-            axis.tick_params(axis="y", length=0)
-            axis.locator_params(axis="x", nbins=4)
-            axis.spines["left"].set_visible(False)
-            for entry in table.entries:
-                if (entry.dataset, entry.metric) == (dataset, metric):
-                    _dumbbell(axis, models.index(entry.model), entry)
-        style = {"ls": "none", "color": COLOURS[0], "marker": "o", "ms": 6}
-        handles = [
-            plt.Line2D([], [], mfc="white", label="published", **style),
-            plt.Line2D([], [], label=f"ours, tier {table.tier} (bar: std over seeds)", **style),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-        return figure
+    across = min(3, len(columns))
+    lines = -(-len(columns) // across)
+    figure = Figure(
+        figsize=(2.5 * across + 1.2, (0.24 * len(models) + 0.75) * lines + 0.3),
+        layout="constrained",
+    )
+    axes = figure.subplots(lines, across, squeeze=False, sharey=True)
+    for axis in axes.flat[len(columns) :]:
+        axis.set_visible(False)
+    for axis, (dataset, metric) in zip(axes.flat, columns, strict=False):
+        axis.set_title(f"{dataset}  {metric}")
+        axis.set_yticks(range(len(models)), models)
+        axis.set_ylim(len(models) - 0.5, -0.5)
+        axis.grid(axis="x")
+        axis.tick_params(axis="y", length=0)
+        axis.locator_params(axis="x", nbins=4)
+        axis.spines["left"].set_visible(False)
+        for entry in table.entries:
+            if (entry.dataset, entry.metric) == (dataset, metric):
+                _dumbbell(axis, models.index(entry.model), entry)
+    bars = " (bar: std over seeds)" if table.seeds > 1 else ""
+    ring: dict[str, Any] = {"color": INK, "mfc": "none", "ms": 9, "mew": 1.2}
+    handles = [
+        Line2D([], [], ls="none", marker="o", label="published", **ring),
+        Line2D(
+            [],
+            [],
+            ls="none",
+            marker="o",
+            color=COLOURS[0],
+            ms=5,
+            label=f"ours, tier {table.tier}{bars}",
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 def _dumbbell(axis: Axes, y: int, entry: Entry) -> None:
@@ -370,15 +387,15 @@ def _dumbbell(axis: Axes, y: int, entry: Entry) -> None:
     if ours is not None and theirs is not None:
         axis.plot([theirs, ours], [y, y], color="#c9c9ce", lw=1.5, zorder=1)
     if theirs is not None:
-        axis.plot([theirs], [y], "o", color=COLOURS[0], mfc="white", ms=6, zorder=2)
+        axis.plot([theirs], [y], "o", color=INK, mfc="none", ms=9, mew=1.2, zorder=3)
     if ours is not None:
         error = entry.judgement.std or 0.0
-        axis.errorbar([ours], [y], xerr=[error], fmt="o", color=COLOURS[0], ms=6, zorder=3)
+        axis.errorbar([ours], [y], xerr=[error], fmt="o", color=COLOURS[0], ms=5, zorder=2)
 
 
 def _numbers(table: ResultTable, path: Path, figure: Figure) -> Drawn:
     _save(figure, path, table.name)
-    caption = "Open markers are the published values, filled ones ours"
+    caption = "Rings are the published values, filled markers ours"
     caption += "; bars are one standard deviation over seeds." if table.seeds > 1 else "."
     return Drawn("Ours beside published", caption, path)
 
@@ -399,49 +416,26 @@ def _custom(
     if draw is None or (artifacts.gone and stands is not None):
         fresh = "" if stands == source else "drawn from earlier arrays than the rows name"
         return Drawn("Figure", "", path if stands is not None else None, fresh)
-    with _style():
-        _save(draw(rows, published, artifacts), path, source)
+    _save(draw(rows, published, artifacts), path, source)
     return Drawn("Figure", "", path)
 
 
 # Files --------------------------------------------------------------------------------------------------------------
 
 
-def _style() -> Any:
-    """A context that gives pyplot in this project's style and closes every figure made in it."""
-    import contextlib
-
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    @contextlib.contextmanager
-    def styled() -> Iterator[Any]:
-        with plt.rc_context({"axes.prop_cycle": matplotlib.cycler(color=COLOURS), **STYLE}):
-            yield plt
-
-    return styled()
-
-
 def _save(figure: Figure, path: Path, source: str) -> None:
     """Write the figure as PNG, as sharp as MOST_BYTES allows."""
-    import matplotlib.pyplot as plt
-
     for dpi in (200, 160, 130, 110, 90, 72):
         out = io.BytesIO()
         # Software is None: matplotlib would write its version, which is no part of the picture.
         figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None, "Source": source})
         if out.tell() <= MOST_BYTES:
             break
-    plt.close(figure)
     write_bytes(path, out.getvalue())
 
 
 def _remembered(path: Path) -> str | None:
     """The digest of what the figure at `path` was drawn from; None if there is no figure."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(path) as image:
             return str(image.info.get("Source", ""))

@@ -28,7 +28,7 @@ from ..core.verdict import (
     stand_in,
 )
 
-# A printed number carries one of these; words carry superscript digits, which on a number would read as powers.
+# Marks on numbers are symbols and letters; superscript digits, which would read as powers, are for words only.
 CONFIDENCE_MARKS = {
     "doubtful digit": ("†", "last digit doubtful in the copy at hand"),
     "read off a figure": ("‡", "read off a figure"),
@@ -36,6 +36,7 @@ CONFIDENCE_MARKS = {
 }
 STAND_IN_MARK = "*"
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ"
 NO_VALUE = "–"
 
 
@@ -223,18 +224,24 @@ class _Notes:
     """Footnotes in the order in which they are first needed."""
 
     symbols: dict[str, str] = field(default_factory=dict)
+    lettered: dict[str, str] = field(default_factory=dict)
     numbered: dict[str, str] = field(default_factory=dict)
 
     def symbol(self, mark: str, text: str) -> str:
         self.symbols[mark] = text
         return mark
 
+    def letter(self, text: str) -> str:
+        times, place = divmod(len(self.lettered), len(LETTERS))
+        return self.lettered.setdefault(text, LETTERS[place] * (times + 1))
+
     def number(self, text: str) -> str:
         return self.numbered.setdefault(text, str(len(self.numbered) + 1).translate(SUPERSCRIPTS))
 
     def footnotes(self) -> tuple[Footnote, ...]:
         symbols = [Footnote(mark, text) for mark, text in self.symbols.items()]
-        return (*symbols, *(Footnote(mark, text) for text, mark in self.numbered.items()))
+        others = [*self.lettered.items(), *self.numbered.items()]
+        return (*symbols, *(Footnote(mark, text) for text, mark in others))
 
 
 def _entry(
@@ -269,7 +276,7 @@ def _entry(
         difference = Text(number(judgement.difference, signed=True))
     if judgement.margin is not None:
         origin = f"margin: {judgement.margin_origin}"
-        margin = Text(_short(judgement.margin), notes.number(origin))
+        margin = Text(f"{judgement.margin:.3g}", notes.letter(origin))
     verdict = Text(NO_VALUE)
     if printed is not None or judgement.verdict is Verdict.MISSING:
         explained = judgement.verdict in (Verdict.INCOMPARABLE, Verdict.INCONCLUSIVE)
@@ -328,6 +335,8 @@ class _Number:
             text = f"{value:{sign}.{self.decimals}f}"
         else:
             text = ("+" if signed and value > 0 else "") + _short(value)
+        if signed and not text.strip("+-0."):
+            text = text[1:]  # neither +0 nor -0
         return text.replace("-", "−")
 
 
@@ -439,8 +448,11 @@ def pivot(table: ResultTable) -> Pivot:
     )
 
 
-def pivot_grid(table: ResultTable, separator: str = " / ") -> Grid:
-    """The pivot with `ours / published` in one field, for outputs without stacked fields."""
+def pivot_grid(table: ResultTable) -> Grid:
+    """The pivot with `ours / published` in one field, for outputs without stacked fields.
+
+    Where there is no number yet stands a dash: the long layout says why.
+    """
     layout = pivot(table)
     blank = tuple(Head("") for _ in layout.labels)
     names = tuple(Head(label) for label in layout.labels)
@@ -454,10 +466,10 @@ def pivot_grid(table: ResultTable, separator: str = " / ") -> Grid:
         for entry in entries:
             if entry is None:
                 fields.append(Text(""))
-            elif not table.has_published:
-                fields.append(entry.ours)
-            else:
-                fields.append(Text(f"{entry.ours}{separator}{entry.published}"))
+                continue
+            pending = not entry.rows
+            ours = NO_VALUE if pending else str(entry.ours)
+            fields.append(Text(f"{ours} / {entry.published}" if table.has_published else ours))
         lines.append(tuple(fields))
     width = len(layout.labels) + sum(head.span for head in layout.header[0])
     numeric = frozenset(range(len(layout.labels), width))
@@ -567,7 +579,8 @@ _LATEX = {
     "*": r"$^*$",
     "β": r"$\beta$",
 }
-_LATEX |= {mark: rf"$^{{{digit}}}$" for digit, mark in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}  # fmt: skip
+_LATEX |= {mark: rf"$^{{{digit}}}$" for digit, mark in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+_LATEX |= {m: rf"$^\mathrm{{{a}}}$" for a, m in zip("abcdefghijklmnop", LETTERS, strict=True)}
 
 
 def escape_latex(text: str) -> str:
