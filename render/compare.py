@@ -55,11 +55,7 @@ class Comparison:
         several = len({line.where[0] for line in self.lines}) > 1
         table = [
             (
-                *(
-                    line.where
-                    if len({other.where[0] for other in self.lines}) > 1
-                    else line.where[1:]
-                ),
+                *(line.where if several else line.where[1:]),
                 line.left,
                 line.right,
                 "" if line.difference is None else f"{line.difference:+.4g}".replace("-", "−"),

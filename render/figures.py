@@ -138,7 +138,7 @@ def _draw_all(
     elif isinstance(protocol, Plot):
         yield _numbers(table, base / f"{table.name}.png", plot(table, protocol))
     else:
-        if table.has_published and any(entry.has_number for entry in table.entries):
+        if _comparable_columns(table):
             yield _numbers(table, base / f"{table.name}.png", side_by_side(table))
         if any(row.artifact for row in rows):
             samples = Gallery(
@@ -229,9 +229,9 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
             _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
             axis.set_box_aspect(rows / columns)
     for axis, dataset in zip(axes[0], datasets, strict=True):
-        axis.set_title(dataset)
+        axis.set_title(_short(dataset))
     for axis, model in zip(axes[:, 0], models, strict=True):
-        axis.set_ylabel(model, rotation=0, ha="right", va="center", fontweight="bold")
+        axis.set_ylabel(_short(model), rotation=0, ha="right", va="center", fontweight="bold")
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
     return figure
@@ -298,8 +298,8 @@ def plot(table: ResultTable, protocol: Plot) -> Figure:
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, panel in zip(axes.flat, panels, strict=False):
-        axis.set_title(panel)
-        axis.set_xticks(range(len(xs)), xs)
+        axis.set_title(_short(panel))
+        axis.set_xticks(range(len(xs)), [_short(x) for x in xs])
         axis.set_xlim(-0.5, len(xs) - 0.5)
         if max(map(len, xs)) * len(xs) > 32:
             axis.tick_params(axis="x", rotation=35)
@@ -332,16 +332,14 @@ def _points(
         [e.judgement.mean or 0.0 for _, e in ours],
         [e.judgement.std or 0.0 for _, e in ours],
         capsize=2,
-        label=hue or None,
+        label=_short(hue) or None,
         **style,
     )
 
 
 def side_by_side(table: ResultTable) -> Figure:
     """A panel per column of the table: each model's published value (open) and ours (filled) on one line."""
-    columns = list(dict.fromkeys((e.dataset, e.metric) for e in table.entries if e.printed))
-    measured = {(e.dataset, e.metric) for e in table.entries if e.printed and e.has_number}
-    columns = [column for column in columns if column in measured]
+    columns = _comparable_columns(table)
     models = list(dict.fromkeys(e.model for e in table.entries))
     across = min(3, len(columns))
     lines = -(-len(columns) // across)
@@ -353,8 +351,8 @@ def side_by_side(table: ResultTable) -> Figure:
     for axis in axes.flat[len(columns) :]:
         axis.set_visible(False)
     for axis, (dataset, metric) in zip(axes.flat, columns, strict=False):
-        axis.set_title(f"{dataset}  {metric}")
-        axis.set_yticks(range(len(models)), models)
+        axis.set_title(f"{_short(dataset)}  {_short(metric)}")
+        axis.set_yticks(range(len(models)), [_short(model) for model in models])
         axis.set_ylim(len(models) - 0.5, -0.5)
         axis.grid(axis="x")
         axis.tick_params(axis="y", length=0)
@@ -379,6 +377,13 @@ def side_by_side(table: ResultTable) -> Figure:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _comparable_columns(table: ResultTable) -> list[tuple[str, str]]:
+    """(dataset, metric) of each column with a published number and one of ours, whichever the models."""
+    printed = dict.fromkeys((e.dataset, e.metric) for e in table.entries if e.printed)
+    measured = {(e.dataset, e.metric) for e in table.entries if e.has_number}
+    return [column for column in printed if column in measured]
 
 
 def _dumbbell(axis: Axes, y: int, entry: Entry) -> None:
@@ -421,6 +426,12 @@ def _custom(
 
 
 # Files --------------------------------------------------------------------------------------------------------------
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for the picture."""
+    label = " ".join(label.split())
+    return label if len(label) <= 24 else f"{label[:23]}…"
 
 
 def _save(figure: Figure, path: Path, source: str) -> None:
