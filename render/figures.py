@@ -221,7 +221,7 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
     width = min(1.0 * columns, 7.2 / len(datasets))
     height = width / columns * rows
     figure = Figure(
-        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.35), layout="constrained"
+        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.6), layout="constrained"
     )
     axes = figure.subplots(len(models), len(datasets), squeeze=False)
     for row, model in zip(axes, models, strict=True):

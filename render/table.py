@@ -263,9 +263,9 @@ def _entry(
         spread = f" ± {number(judgement.std)}" if judgement.std is not None else ""
         ours = Text(f"{bound}{number(judgement.mean)}{spread}")
         seeds_text = f"n={judgement.n}"
-    if data := next((data for row in rows if (data := stand_in(row))), ""):
-        text = f"measured on stand-in data ({data}), which is not the data of the paper"
-        ours = Text(ours.body, ours.marks + notes.symbol(STAND_IN_MARK, text))
+        if data := next((data for row in rows if (data := stand_in(row))), ""):
+            why = f"measured on stand-in data ({data}), which is not the data of the paper"
+            ours = Text(ours.body, notes.symbol(STAND_IN_MARK, why))
 
     published = difference = margin = Text(NO_VALUE)
     if printed is not None:
