@@ -451,6 +451,7 @@ def _environment() -> jinja2.Environment:
         "prose": _prose_markdown,
         "spans": spans,
         "data_uri": _data_uri,
+        "pixels": lambda path: round(110 * figures.inches(path)),
     }
     environment.globals |= {"symbols": SYMBOLS, "bar_of": _bar}
     return environment
