@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -29,7 +30,7 @@ from ..core.protocol import Axis, Gallery, Plot
 from ..core.results import PublishedValue, ResultRow
 from .table import Entry, ResultTable
 
-__all__ = ["Artifacts", "Drawn", "draw_all"]
+__all__ = ["Artifacts", "Drawn", "draw_all", "inches"]
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
     width = min(1.0 * columns, 7.2 / len(datasets))
     height = width / columns * rows
     figure = Figure(
-        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.35), layout="constrained"
+        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.6), layout="constrained"
     )
     axes = figure.subplots(len(models), len(datasets), squeeze=False)
     for row, model in zip(axes, models, strict=True):
@@ -357,6 +358,8 @@ def side_by_side(table: ResultTable) -> Figure:
         axis.grid(axis="x")
         axis.tick_params(axis="y", length=0)
         axis.locator_params(axis="x", nbins=4)
+        if max(e.printed.value or 0 for e in table.entries if e.printed) >= 1e5:
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 2.9M rather than 0.29 x 1e7
         axis.spines["left"].set_visible(False)
         for entry in table.entries:
             if (entry.dataset, entry.metric) == (dataset, metric):
@@ -452,6 +455,12 @@ def _remembered(path: Path) -> str | None:
             return str(image.info.get("Source", ""))
     except (OSError, UnidentifiedImageError):
         return None
+
+
+def inches(path: Path) -> float:
+    """How wide the figure was drawn, whatever its resolution."""
+    with Image.open(path) as image:
+        return float(image.width / image.info.get("dpi", (100, 100))[0])
 
 
 def _digest(parts: Sequence[object]) -> str:
