@@ -23,10 +23,8 @@ from ..core.results import ResultRow
 from ..core.workspace import Workspace
 
 # What a cell file holds: everything of a row but what it is, which the plan knows and labels differently per protocol.
-PLANNED = frozenset(
-    ("protocol", "tier", "model", "train", "dataset", "metric", "seed", "better")
-    + ("model_spec", "dataset_spec", "metric_spec", "run", "cell")
-)
+PLANNED = {"protocol", "tier", "model", "train", "dataset", "metric", "seed", "better"}
+PLANNED |= {"model_spec", "dataset_spec", "metric_spec", "run", "cell"}
 MEASURED = tuple(f.name for f in dataclasses.fields(ResultRow) if f.name not in PLANNED)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -53,8 +53,8 @@ class Display:
         self.pace: dict[str, float] = {}  # model -> seconds per training step
         self.measuring = (0.0, 0)  # seconds spent measuring, cells measured
         self.began = self.printed = time.monotonic()
-        self.bars: dict[str, tqdm[None]] = {}
-        self.whole: tqdm[None] | None = None
+        self.bars: dict[str, tqdm[Any]] = {}
+        self.whole: tqdm[Any] | None = None
         if out.isatty():
             self.whole = tqdm(
                 total=self.cells,

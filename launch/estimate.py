@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import resource
 import tempfile
@@ -93,7 +94,7 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
         pipe.send(Estimate(0, trouble=sentence(error)))
         return
     counted = ticks[WARM - 1 :] if len(ticks) > WARM else ticks
-    gaps = sorted(after - before for before, after in zip(counted, counted[1:], strict=False))
+    gaps = sorted(after - before for before, after in itertools.pairwise(counted))
     if torch.cuda.is_initialized():
         memory = torch.cuda.max_memory_allocated()
     else:

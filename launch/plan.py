@@ -250,18 +250,18 @@ def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Val
     return run
 
 
-def _row(cell: Cell, tier: TierName, **more: Any) -> ResultRow:
+def _row(of: Cell, tier: TierName, **more: Any) -> ResultRow:
     return ResultRow(
-        protocol=cell.protocol,
+        protocol=of.protocol,
         tier=tier,
-        model=cell.model_label,
-        train=str(cell.train),
-        dataset=cell.dataset_label,
-        metric=cell.metric_label,
-        seed=cell.seed,
-        model_spec=str(cell.model),
-        dataset_spec=str(cell.dataset),
-        metric_spec=str(cell.metric),
+        model=of.model_label,
+        train=str(of.train),
+        dataset=of.dataset_label,
+        metric=of.metric_label,
+        seed=of.seed,
+        model_spec=str(of.model),
+        dataset_spec=str(of.dataset),
+        metric_spec=str(of.metric),
         **more,
     )
 
