@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -21,7 +21,8 @@ class _Running:
     done: int = 0
     total: int = 0
     first: tuple[float, int] = (0.0, 0)  # when `what` was first heard of, and how far it was then
-    heard: float = field(default_factory=time.monotonic)
+    heard: float = 0.0
+    cell_began: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -51,7 +52,7 @@ class Display:
         self.cells_done = 0
         self.running: dict[str, _Running] = {}
         self.pace: dict[str, float] = {}  # model -> seconds per training step
-        self.measuring = (0.0, 0)  # seconds spent measuring, cells measured
+        self.spent, self.count = 0.0, 0  # seconds spent measuring, cells measured
         self.began = self.printed = time.monotonic()
         self.bars: dict[str, tqdm[Any]] = {}
         self.whole: tqdm[Any] | None = None
@@ -70,7 +71,7 @@ class Display:
     def heard(self, run: str, what: str, done: int, total: int) -> None:
         """A worker says how far it is."""
         state, now = self.running[run], time.monotonic()
-        if what != state.what or done < state.done:
+        if what != state.what or done < state.done or not state.total:
             state.what, state.first = what, (now, done)
         state.done, state.total, state.heard = done, total, now
         if what == "train":
@@ -79,18 +80,17 @@ class Display:
             if state.rate:
                 self.pace[model] = 1 / state.rate
 
+    def measuring(self, run: str) -> None:
+        """A cell begins."""
+        self.running[run].cell_began = time.monotonic()
+
     def measured(self, run: str) -> None:
-        """A cell is done."""
-        model, steps, cells = self.left[run]
+        """A cell is done, or failed."""
+        model, _, cells = self.left[run]
         self.left[run] = (model, 0, max(cells - 1, 0))
         self.cells_done += 1
-        state = self.running[run]
-        seconds, count = self.measuring
-        self.measuring = (
-            (seconds + time.monotonic() - state.first[0], count + 1)
-            if steps == 0
-            else self.measuring
-        )
+        if began := self.running[run].cell_began:
+            self.spent, self.count = self.spent + time.monotonic() - began, self.count + 1
 
     def end(self, run: str) -> None:
         """The run is over, whatever became of it."""
@@ -111,8 +111,7 @@ class Display:
         if not self.pace:
             return None
         typical = sum(self.pace.values()) / len(self.pace)
-        seconds, count = self.measuring
-        per_cell = seconds / count if count else 0.0
+        per_cell = self.spent / self.count if self.count else 0.0
         jobs = [
             steps * self.pace.get(model, typical) + cells * per_cell
             for model, steps, cells in self.left.values()

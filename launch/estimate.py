@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import resource
 import tempfile
 import time
@@ -20,7 +19,7 @@ from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.engine import choose, keep_freed_memory
 from ..training.fit import fit
-from .executors import Place
+from .executors import Place, processes
 from .plan import Job
 from .work import sentence
 
@@ -51,7 +50,7 @@ def estimates(
 ) -> Iterator[tuple[Job, Estimate]]:
     """Time each job, one after the other; runs that differ in their seed alone are timed once."""
     timed: dict[object, Estimate] = {}
-    context = multiprocessing.get_context("spawn")
+    context = processes()
     _, threads = place.sized()
     for job in jobs:
         run = job.run

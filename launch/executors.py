@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
@@ -30,7 +31,7 @@ from ..training.engine import choose, cores, keep_freed_memory
 from ..training.fit import Stop
 from . import cells
 from .display import Display
-from .plan import DONE, Job
+from .plan import Job, Planned
 from .provenance import Provenance, provenance
 from .work import Ended, work
 
@@ -39,12 +40,16 @@ REPORT_EVERY = 0.3  # seconds between two progress messages of a worker
 
 @dataclass(frozen=True)
 class Place:
-    """How to compute; none of it enters an identity. workers, threads: 0 to choose. deadline: on time.time's clock."""
+    """How to compute; none of it enters an identity.
+
+    workers: 0 to choose. deadline: on time.time's clock. checkpoint_every: seconds.
+    """
 
     device: str = "auto"
     precision: str = ""
     workers: int = 0
     deadline: float = math.inf
+    checkpoint_every: float = 60.0
 
     def sized(self) -> tuple[int, int]:
         """(workers, threads of each). Never a function of what is left to do: threads can change last bits."""
@@ -84,8 +89,7 @@ def local(
     outcome = Outcome()
     with _signals(active, outcome, display):
         while waiting or active:
-            over = outcome.interrupted or time.time() >= place.deadline
-            if over and waiting:
+            if waiting and (outcome.interrupted or time.time() >= place.deadline):
                 outcome.stopped, waiting = True, []
             while waiting and len(active) < workers:
                 job = waiting.pop(0)
@@ -96,10 +100,12 @@ def local(
             ]
             multiprocessing.connection.wait(handles, timeout=0.5) if handles else None
             for run, worker in list(active.items()):
-                ended = worker.listen(display, outcome)
-                if ended:
+                if worker.listen(display, outcome):
                     del active[run]
-                    display.end(run)
+                    if worker.unattempted:
+                        waiting.insert(0, Job(worker.job.run, worker.unattempted))
+                    else:
+                        display.end(run)
                     if collected is not None:
                         collected()
             display.tick()
@@ -107,13 +113,16 @@ def local(
 
 
 class _Worker:
-    """The parent's side of one worker process."""
+    """The parent's side of one worker process. unattempted: cells that a death kept from being tried."""
 
     def __init__(
         self, job: Job, workspace: Workspace, place: Place, threads: int, made_by: Provenance
     ) -> None:
         self.job, self.workspace = job, workspace
-        context = multiprocessing.get_context("spawn")
+        self.tried: set[str] = set()
+        self.measuring = ""
+        self.unattempted: tuple[Planned, ...] = ()
+        context = processes()
         self.pipe, theirs = context.Pipe(duplex=False)
         arguments = (theirs, job, workspace, place, threads, made_by)
         self.process: BaseProcess = context.Process(
@@ -127,18 +136,23 @@ class _Worker:
         run, dead = self.job.run.id, not self.process.is_alive()
         with contextlib.suppress(EOFError, OSError):
             while self.pipe.poll():
-                message = self.pipe.recv()
-                if message[0] == "progress":
-                    display.heard(run, *message[1:])
-                elif message[0] == "cell":
+                kind, *content = self.pipe.recv()
+                if kind == "progress":
+                    display.heard(run, *content)
+                elif kind == "measuring":
+                    self.measuring = content[0]
+                    display.measuring(run)
+                elif kind == "cell":
+                    self.tried.add(content[0])
+                    self.measuring = ""
                     display.measured(run)
-                elif message[0] == "note":
-                    display.note(message[1])
-                elif message[0] == "trouble":
-                    if message[1] not in outcome.troubles:
-                        outcome.troubles.append(message[1])
+                elif kind == "note":
+                    display.note(content[0])
+                elif kind == "trouble":
+                    if content[0] not in outcome.troubles:
+                        outcome.troubles.append(content[0])
                 else:
-                    self._ended(message[1], outcome)
+                    self._ended(content[0], outcome)
                     return True
         if dead:
             self._died(display, outcome)
@@ -151,7 +165,9 @@ class _Worker:
         outcome.stopped |= ended.status == "stopped"
 
     def _died(self, display: Display, outcome: Outcome) -> None:
+        """A death while a cell was measured costs that cell; one before that costs all of the run's."""
         self.process.join()
+        run = self.job.run.id
         if outcome.interrupted:  # killed on request: the next call goes on from the checkpoint
             outcome.stopped = True
             return
@@ -159,18 +175,29 @@ class _Worker:
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         if code == -signal.SIGKILL:
             cause += ", as when memory runs out"
-        log = self.workspace.run(self.job.run.id) / "output.txt"
-        note = (
-            f"worker died ({cause}); what it printed is in {log.relative_to(self.workspace.root)}"
-        )
-        display.note(f"{self.job.run.id}: {note}")
-        for planned in self.job.cells:
-            stored = cells.read(self.workspace, self.job.run.id, planned.id)
-            if stored is None or stored["status"] not in DONE:
-                outcome.failed += 1
-                failure = {"status": "failed", "note": note, "dialect": planned.row.dialect}
-                with contextlib.suppress(UsageError):
-                    cells.write(self.workspace, self.job.run.id, planned.id, failure)
+        note = f"worker died ({cause}); what it printed is in runs/{run}/output.txt"
+        display.note(f"{run}: {note}")
+        left = [planned for planned in self.job.cells if planned.id not in self.tried]
+        lost = [planned for planned in left if self.measuring in ("", planned.id)]
+        self.unattempted = tuple(planned for planned in left if planned not in lost)
+        for planned in lost:
+            outcome.failed += 1
+            display.measured(run)
+            failure = {"status": "failed", "note": note, "dialect": planned.row.dialect}
+            with contextlib.suppress(UsageError):
+                cells.write(self.workspace, run, planned.id, failure)
+
+
+def processes() -> SpawnContext | ForkServerContext:
+    """How processes are made: forked from a clean one that has imported torch and done nothing else, where possible.
+
+    Importing torch takes seconds; a fork of the driver itself would inherit its threads and handles.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    return context
 
 
 @contextlib.contextmanager
@@ -227,7 +254,7 @@ def _work_here(
             _redirect_output(workspace, job.run.id)
             keep_freed_memory()
             engine = choose(place.device, place.precision, threads)
-            ended = work(job, workspace, engine, made_by, stop, lambda kind, text: say(kind, text))
+            ended = work(job, workspace, engine, made_by, stop, say, place.checkpoint_every)
     except KeyboardInterrupt:
         pass
     except UsageError as error:

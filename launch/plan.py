@@ -218,10 +218,8 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     resolved = dataclasses.replace(resolved, model=run.model)
     lacking = [need.__name__ for need in metric.requires if not issubclass(run.model_class, need)]
     if lacking:
-        name = run.model_class.__name__
-        return _settled(
-            resolved, tier, "n/a", f"{name} is not a model that {' and '.join(lacking)}"
-        )
+        note = f"{run.model_class.__name__} lacks the capability {' and '.join(lacking)}"
+        return _settled(resolved, tier, "n/a", note)
     data = spec.build(test)
     identity = [
         run.id,

@@ -38,7 +38,8 @@ from .plan import DONE, Job, Planned
 from .provenance import Provenance
 
 Tell = Callable[[str, str], None]
-"""Called as tell(kind, text): "cell" with the id of one that is done, "note" and "trouble" with a sentence."""
+"""Called as tell(kind, text): "measuring" and "cell" with the id of a cell that begins or ends; "note" with a sentence;
+"trouble" with one about something that the user can mend."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ class Ended:
 
 
 def work(
-    job: Job, workspace: Workspace, engine: Engine, made_by: Provenance, stop: Stop, tell: Tell
+    job: Job,
+    workspace: Workspace,
+    engine: Engine,
+    made_by: Provenance,
+    stop: Stop,
+    tell: Tell,
+    checkpoint_every: float = 60.0,
 ) -> Ended:
     """Train what is not trained, measure what is not measured; everything finished is on disk at once."""
     folder = workspace.run(job.run.id)
@@ -63,14 +70,20 @@ def work(
         with cells.locked(folder / "lock", waiting, stop) as mine:
             if not mine:
                 return Ended("stopped")
-            return _work(job, workspace, engine, made_by, stop, tell)
+            return _work(job, workspace, engine, made_by, stop, tell, checkpoint_every)
     except UsageError as error:
         tell("trouble", str(error))
         return Ended("finished", len(job.cells), mendable=True)
 
 
 def _work(
-    job: Job, workspace: Workspace, engine: Engine, made_by: Provenance, stop: Stop, tell: Tell
+    job: Job,
+    workspace: Workspace,
+    engine: Engine,
+    made_by: Provenance,
+    stop: Stop,
+    tell: Tell,
+    checkpoint_every: float,
 ) -> Ended:
     run, folder = job.run, workspace.run(job.run.id)
     common: dict[str, Any] = {
@@ -92,7 +105,7 @@ def _work(
     if not todo:
         return Ended("finished")
     try:
-        fitted = fit(run, engine, folder, stop=stop)
+        fitted = fit(run, engine, folder, stop=stop, checkpoint_every=checkpoint_every)
         if fitted.status == "stopped":
             return Ended("stopped")
         if fitted.status == "diverged":
@@ -115,6 +128,7 @@ def _work(
     for planned in todo:
         if stop():
             return Ended("stopped", failed, mendable)
+        tell("measuring", planned.id)
         try:
             measured = _measure(planned, weights, workspace, engine, stop)
             _write(workspace, run, planned, {**common, **measured})
