@@ -167,10 +167,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    began = time.time()
+    protocols.load(arguments.protocol)  # a mistyped name is told before torch is imported
+    from .launch.processes import warm_up
+
+    warm_up()
     from .launch.executors import Place, local
     from .launch.plan import Request, collect, plan
 
-    began = time.time()
     workspace = Workspace(arguments.root)
     request = Request(
         arguments.protocol,

@@ -19,8 +19,9 @@ from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.engine import choose, keep_freed_memory
 from ..training.fit import fit
-from .executors import Place, processes
+from .executors import Place
 from .plan import Job
+from .processes import processes
 from .work import sentence
 
 WARM, STEPS, SECONDS = 2, 10, 10.0  # steps not counted, steps counted at most, seconds at most

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
@@ -32,6 +31,7 @@ from ..training.fit import Stop
 from . import cells
 from .display import Display
 from .plan import Job, Planned
+from .processes import processes
 from .provenance import Provenance, provenance
 from .work import Ended, work
 
@@ -186,18 +186,6 @@ class _Worker:
             failure = {"status": "failed", "note": note, "dialect": planned.row.dialect}
             with contextlib.suppress(UsageError):
                 cells.write(self.workspace, run, planned.id, failure)
-
-
-def processes() -> SpawnContext | ForkServerContext:
-    """How processes are made: forked from a clean one that has imported torch and done nothing else, where possible.
-
-    Importing torch takes seconds; a fork of the driver itself would inherit its threads and handles.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])
-    return context
 
 
 @contextlib.contextmanager
