@@ -316,10 +316,10 @@ def _wanted(name: str, protocol: Protocol, tier: TierName) -> set[tuple[str, str
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from .render import table
-
     workspace = Workspace(arguments.root)
     name, protocol, text = protocols.load(arguments.protocol)
+    from .render import table
+
     measured = [tier for tier in TIERS if _rows(workspace, tier, name)]
     tier: TierName = arguments.tier or (measured[-1] if measured else "demo")
     rows = _rows(workspace, tier, name)

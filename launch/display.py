@@ -44,10 +44,10 @@ class Display:
     """Call `start`, `heard`, `measured` and `end` as things happen; `tick` now and then."""
 
     def __init__(
-        self, left: dict[str, tuple[str, int, int]], workers: int, out: TextIO = sys.stderr
+        self, left: dict[str, tuple[str, int, int]], workers: int, out: TextIO | None = None
     ) -> None:
         """left: run id -> (name of its model, training steps, cells) of every job to come."""
-        self.left, self.workers, self.out = dict(left), workers, out
+        self.left, self.workers, self.out = dict(left), workers, out or sys.stderr
         self.cells = sum(cells for _, _, cells in left.values())
         self.cells_done = 0
         self.running: dict[str, _Running] = {}
@@ -56,10 +56,10 @@ class Display:
         self.began = self.printed = time.monotonic()
         self.bars: dict[str, tqdm[Any]] = {}
         self.whole: tqdm[Any] | None = None
-        if out.isatty():
+        if self.out.isatty():
             self.whole = tqdm(
                 total=self.cells,
-                file=out,
+                file=self.out,
                 unit="cell",
                 bar_format="{desc} |{bar}| {n}/{total} cells{postfix}",
             )

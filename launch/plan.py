@@ -205,6 +205,7 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         raise ContractError(f"{metric_spec.name} is not a reprise Metric")
     base = Run(cell.model, train, tuple(sorted(TIERS[tier].training.items())), cell.seed)
     resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
+    _ = base.model_class, base.data  # a name that does not exist is no "n/a"
     try:
         published = base.published
     except ContractError:
