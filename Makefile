@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: table1 test bench lint clean-venv
+.PHONY: table1 test lint clean-venv
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,9 +20,6 @@ lint: .venv/.installed
 
 test: lint
 	$(BIN)/pytest
-
-bench: .venv/.installed
-	$(BIN)/pytest benchmarks --benchmark-only
 
 clean-venv:
 	rm -rf .venv

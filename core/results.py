@@ -79,6 +79,7 @@ class PublishedValue:
     model, dataset, metric: labels as printed, those of the protocol. value: None where the paper gives none (then
     `note` says so). printed: the text as it stands in the paper, so that its digits are known.
     spread and spread_kind: e.g. 0.3 and "std over 5 seeds". n: what it was computed from (250 images), if said.
+    dialect: the `key=value` words that our dialect must also say for the two to be comparable; none if empty.
     """
 
     model: str
@@ -97,6 +98,7 @@ class PublishedValue:
     column: str = ""
     confidence: Confidence = "clean"
     note: str = ""
+    dialect: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -102,7 +102,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path.name} does not begin like an idx file of unsigned bytes")
     axes = content[3]
     shape = struct.unpack_from(f">{axes}i", content, 4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
 
 def idx_digest(array: NDArray[np.uint8]) -> str:

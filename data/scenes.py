@@ -23,6 +23,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Objects, Split
 from ..core.errors import UsageError
 from ..core.randomness import stream
+from ..core.workspace import data_root
 from . import _glyphs
 from ._digits import Source
 from ._glyphs import Glyphs
@@ -105,7 +107,7 @@ class Scenes(Dataset):
     @property
     def digest(self) -> str:
         """Of the glyphs, the options, and the first 64 scenes of each split."""
-        return _digest(self)
+        return _digest(self, data_root())
 
     def split(self, name: Split) -> Examples:
         """The scenes of one split, painted on demand."""
@@ -125,7 +127,7 @@ class Scenes(Dataset):
 
     def layout(self, name: Split) -> Layout:
         """What stands where in every scene of one split."""
-        return _layout(self, name, getattr(self, name))
+        return _layout(self, name, getattr(self, name), data_root())
 
     def render(self, name: Split, layout: Layout) -> NDArray[np.uint8]:
         """Paint any layout of this split's glyphs, lawful or not: (N, 1, H, W).
@@ -161,9 +163,8 @@ def paint(patch: NDArray[np.uint8], layout: Layout, canvas: int) -> NDArray[np.u
     windows = np.lib.stride_tricks.sliding_window_view(
         image, (side, side), axis=(1, 2), writeable=True
     )  # (N, canvas - side + 1, canvas - side + 1, side, side), all of them views of `image`
-    for object_ in range(
-        there.shape[1]
-    ):  # one object of every scene at a time: no two share a pixel
+    for object_ in range(there.shape[1]):
+        # One object of every scene at a time: no two of these patches share a pixel.
         (rows,) = np.nonzero(there[:, object_])
         where = rows, layout.y[rows, object_], layout.x[rows, object_]
         ink = patch[layout.glyph[rows, object_]]
@@ -172,7 +173,7 @@ def paint(patch: NDArray[np.uint8], layout: Layout, canvas: int) -> NDArray[np.u
 
 
 @lru_cache(maxsize=16)
-def _layout(scenes: Scenes, name: Split, count: int) -> Layout:
+def _layout(scenes: Scenes, name: Split, count: int, root: Path) -> Layout:
     classes = _Classes(scenes.glyphs(name).label)
     keys = _keys(stream("scenes", scenes.seed, name), np.arange(count))
     patch = scenes.canvas * _glyphs.PATCH // _glyphs.CANVAS
@@ -284,11 +285,11 @@ def _uniform(keys: Words, numbers: Integers, below: int | Integers) -> Integers:
 
 
 @lru_cache(maxsize=16)
-def _digest(scenes: Scenes) -> str:
+def _digest(scenes: Scenes, root: Path) -> str:
     options = {**dataclasses.asdict(scenes), "version": scenes.version}
     digest = hashlib.sha256(repr(sorted(options.items())).encode())
     for name in SPLITS:
         glyphs = scenes.glyphs(name)
-        digest.update(glyphs.patch.tobytes() + glyphs.label.tobytes())
+        digest.update(glyphs.patch.tobytes() + glyphs.label.astype("<i8").tobytes())
         digest.update(scenes.split(name).image[:64].tobytes())
     return digest.hexdigest()[:12]

@@ -31,7 +31,7 @@ protocol = Table(
     },
     metrics={"Parameters": metric("parameters")},
     rows=("model",),
-    columns=("dataset",),
+    columns=("dataset", "metric"),
     pending=("genesis", "arrow_room"),
     deviations=GNM + CONVDRAW + VAE + PARAMETERS,
 )

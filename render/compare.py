@@ -1,0 +1,149 @@
+"""Two sets of results side by side: two files, two tiers, or two models of one tier (`reprise compare A B`)."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from ..core.errors import UsageError, unknown
+from ..core.protocol import TIERS
+from ..core.results import ResultRow, read
+from ..core.verdict import standard_error
+from ..core.workspace import Workspace
+
+__all__ = ["Comparison", "Side", "compare", "select"]
+
+Where = tuple[str, str, str, str]  # protocol, model (empty between models), dataset, metric
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is laid on one side: its heading and its rows. model: whether it is one model of a tier."""
+
+    title: str
+    rows: tuple[ResultRow, ...]
+    model: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One cell on both sides: text as shown, and how many standard errors lie between, if that is known."""
+
+    where: Where
+    left: str
+    right: str
+    difference: float | None
+    errors: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All cells that either side has."""
+
+    left: str
+    right: str
+    lines: tuple[Line, ...]
+
+    def __str__(self) -> str:
+        several = len({line.where[0] for line in self.lines}) > 1
+        table = [
+            (
+                *(line.where if several else line.where[1:]),
+                line.left,
+                line.right,
+                "" if line.difference is None else f"{line.difference:+.4g}".replace("-", "−"),
+                "" if line.errors is None else f"{line.errors:.1f}",
+                line.note,
+            )
+            for line in self.lines
+        ]
+        heads = ["Protocol", "Model", "Dataset", "Metric", self.left, self.right]
+        heads += ["Difference", "in std. errors", ""]
+        return tabulate(
+            table, heads if several else heads[1:], tablefmt="simple", disable_numparse=True
+        )
+
+
+def select(workspace: Workspace, text: str) -> Side:
+    """What `text` names: a CSV, a folder of CSVs, a tier (`mini`), a protocol of one (`mini/gnm_table1`), or one model
+    of a tier (`mini:GNM`; of the largest tier with results if only `GNM` is given). Raises UsageError if nothing.
+    """
+    path = Path(text)
+    if path.is_file() or path.is_dir():
+        return Side(text, tuple(_read(path)))
+    results = workspace.root / "results"
+    tier, _, rest = text.partition("/")
+    if tier in TIERS and (not rest or (results / tier / f"{rest}.csv").is_file()):
+        found = _read(results / tier / f"{rest}.csv" if rest else results / tier)
+        if not found:
+            raise UsageError(f"no results at tier {tier}; run_protocol … --tier {tier} makes them")
+        return Side(text, tuple(found))
+    tier, colon, label = text.partition(":")
+    tiers: list[str] = [tier] if colon and tier in TIERS else list(reversed(list(TIERS)))
+    label = label if colon and tier in TIERS else text
+    labels: set[str] = set()
+    for name in tiers:
+        rows = _read(results / name)
+        labels |= {row.model for row in rows}
+        if mine := tuple(row for row in rows if row.model == label):
+            return Side(f"{label} ({name})", mine, model=True)
+    raise unknown("file, tier or model", text, [*TIERS, *labels])
+
+
+def compare(left: Side, right: Side) -> Comparison:
+    """Lay the cells of both sides beside each other. Two models are matched by dataset and metric alone."""
+    models = left.model and right.model
+    cells: dict[Where, tuple[list[ResultRow], list[ResultRow]]] = defaultdict(lambda: ([], []))
+    for place, side in enumerate((left, right)):
+        for row in side.rows:
+            where = (row.protocol, "" if models else row.model, row.dataset, row.metric)
+            cells[where][place].append(row)
+    if left.model != right.model:
+        named = left if left.model else right
+        cells = {k: v for k, v in cells.items() if k[1] == named.rows[0].model}
+    return Comparison(
+        left.title, right.title, tuple(_line(where, *pair) for where, pair in cells.items())
+    )
+
+
+def _line(where: Where, left: Sequence[ResultRow], right: Sequence[ResultRow]) -> Line:
+    means = [_mean(rows) for rows in (left, right)]
+    difference = errors = None
+    note = ""
+    if means[0] is not None and means[1] is not None:
+        difference = means[1] - means[0]
+        noise = math.hypot(standard_error(left), standard_error(right))
+        errors = abs(difference) / noise if noise > 0 else None
+        if {row.dialect for row in left} != {row.dialect for row in right}:
+            note = "different dialects"
+        elif {row.data_digest for row in left} != {row.data_digest for row in right}:
+            note = "different data"
+    return Line(where, _text(left), _text(right), difference, errors, note)
+
+
+def _mean(rows: Sequence[ResultRow]) -> float | None:
+    """The mean over seeds; None if any is a hole."""
+    values = [row.value for row in rows if row.status == "ok" and row.value is not None]
+    return statistics.fmean(values) if values and len(values) == len(rows) else None
+
+
+def _text(rows: Sequence[ResultRow]) -> str:
+    mean = _mean(rows)
+    if mean is None:
+        return next((row.status for row in rows if row.status != "ok"), "–")
+    values = [row.value for row in rows if row.value is not None]
+    spread = f" ± {statistics.stdev(values):.3g}" if len(values) > 1 else ""
+    bound = ">" if any(row.censored for row in rows) else ""
+    return f"{bound}{mean:.6g}{spread}, n={len(values)}"
+
+
+def _read(path: Path) -> list[ResultRow]:
+    files = sorted(path.rglob("*.csv")) if path.is_dir() else [path] if path.is_file() else []
+    return [row for file in files for row in read(file, ResultRow)]

@@ -1,0 +1,458 @@
+"""Figures: galleries of stored arrays, plots of numbers, and ours beside published at a glance. No torch here.
+
+The same rows and arrays give the same bytes: fonts are matplotlib's own, and nothing of the day or the machine is
+written into a file. A PNG remembers the digest of what it was drawn from, so that a page can say whether the figure
+beside it still belongs to its numbers when the arrays themselves are gone (`runs/` is not kept for ever).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ..core.files import write_bytes
+from ..core.protocol import Axis, Gallery, Plot
+from ..core.results import PublishedValue, ResultRow
+from .table import Entry, ResultTable
+
+__all__ = ["Artifacts", "Drawn", "draw_all"]
+
+log = logging.getLogger(__name__)
+
+# Okabe & Ito 2008, distinguishable with every common colour blindness; yellow is left out (unreadable on white).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK, FAINT = "#1d1d1f", "#8a8a8f"
+MOST_BYTES = 300_000  # a figure is committed with every report
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": "#e4e4e7",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "reprise",
+    "text.parse_math": False,  # a label is text, whatever dollars it holds
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of a page. path: the PNG, None if it could not be drawn and no earlier one stands.
+
+    title and caption: what the page says of it. stale: why it may not belong to the rows, or why it is not there.
+    """
+
+    title: str
+    caption: str
+    path: Path | None
+    stale: str = ""
+
+
+class Artifacts(Mapping[tuple[str, str, str, int], Mapping[str, NDArray[Any]]]):
+    """The arrays stored beside cells, by the key of their row; read when asked for. Only those that are there."""
+
+    def __init__(self, runs: Path, rows: Sequence[ResultRow]) -> None:
+        self.named = {row.key: row for row in rows if row.artifact and row.status == "ok"}
+        self._paths = {
+            key: path
+            for key, row in self.named.items()
+            if (path := (runs / row.artifact).resolve()).is_relative_to(runs.resolve())
+            and path.is_file()
+        }
+        self._read: dict[tuple[str, str, str, int], dict[str, NDArray[Any]]] = {}
+
+    def __getitem__(self, key: tuple[str, str, str, int]) -> Mapping[str, NDArray[Any]]:
+        if key not in self._read:
+            try:
+                with np.load(self._paths[key], allow_pickle=False) as stored:
+                    self._read[key] = {name: stored[name] for name in stored.files}
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                log.warning(
+                    "%s cannot be read (%s); its images are left out", self._paths[key], error
+                )
+                self._read[key] = {}
+        return self._read[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str, str, int]]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def gone(self) -> int:
+        """How many arrays the rows name that are not there."""
+        return len(self.named) - len(self._paths)
+
+
+def draw_all(
+    table: ResultTable,
+    rows: Sequence[ResultRow],
+    published: Sequence[PublishedValue],
+    folder: Path,
+    runs: Path,
+) -> list[Drawn]:
+    """Every figure of one page, written below `folder`/figures where it changed."""
+    with matplotlib.rc_context(STYLE):
+        return list(_draw_all(table, rows, published, folder, runs))
+
+
+def _draw_all(
+    table: ResultTable,
+    rows: Sequence[ResultRow],
+    published: Sequence[PublishedValue],
+    folder: Path,
+    runs: Path,
+) -> Iterator[Drawn]:
+    artifacts = Artifacts(runs, rows)
+    protocol = table.protocol
+    base = folder / "figures"
+    if protocol.draw is not None:
+        yield _custom(table, rows, published, artifacts, base / f"{table.name}.png")
+    elif isinstance(protocol, Gallery):
+        yield _gallery(table, protocol, artifacts, base / f"{table.name}.png")
+    elif isinstance(protocol, Plot):
+        yield _numbers(table, base / f"{table.name}.png", plot(table, protocol))
+    else:
+        if _comparable_columns(table):
+            yield _numbers(table, base / f"{table.name}.png", side_by_side(table))
+        if any(row.artifact for row in rows):
+            samples = Gallery(
+                paper=protocol.paper,
+                models=protocol.models,
+                datasets=protocol.datasets,
+                metrics=protocol.metrics,
+                array="samples",
+            )
+            path = base / f"{table.name}_samples.png"
+            if path.is_file() or any("samples" in arrays for arrays in artifacts.values()):
+                yield _gallery(table, samples, artifacts, path)
+
+
+# Galleries ----------------------------------------------------------------------------------------------------------
+
+
+def _gallery(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: Path) -> Drawn:
+    """Draw the gallery if all its arrays are there; else keep the figure that stands."""
+    title = "Images"
+    caption = f"The arrays “{protocol.array}” that were stored beside the cells, first seed."
+    source = _digest(
+        [(row.key, row.artifact_digest or row.artifact) for row in artifacts.named.values()]
+    )
+    panels = _panels(table, protocol, artifacts)
+    stands = _remembered(path)
+    if not panels and not artifacts.named and stands is None:
+        return Drawn(
+            title, caption, None, "no arrays yet: no cell of this figure has been measured"
+        )
+    if panels and (not artifacts.gone or stands is None):
+        figure = gallery(table, protocol, panels)
+        _save(figure, path, source)
+        some = f"{artifacts.gone} of its arrays are no longer there" if artifacts.gone else ""
+        return Drawn(title, caption + _left_out(table, panels), path, some)
+    if stands is None:
+        return Drawn(title, caption, None, "the stored arrays are no longer there")
+    log.info("%s: arrays are gone; %s is kept as it is", table.name, path)
+    fresh = "" if stands == source else "drawn from earlier arrays than the rows name"
+    return Drawn(title, caption, path, fresh)
+
+
+Panels = dict[tuple[str, str], NDArray[np.uint8]]
+
+
+def _panels(table: ResultTable, protocol: Gallery, artifacts: Artifacts) -> Panels:
+    """(model, dataset) -> tiles (rows, columns, C, H, W), first seed and first metric that stored the array."""
+    panels: Panels = {}
+    reference = protocol.reference
+    for (model, dataset, _, _), arrays in sorted(artifacts.items(), key=lambda item: item[0][3]):
+        for label, name in ((model, protocol.array), ("Data", reference)):
+            if name and name in arrays and (label, dataset) not in panels:
+                tiles = _tiles(arrays[name], protocol.rows, protocol.columns)
+                if tiles is not None:
+                    panels[label, dataset] = tiles
+    return panels
+
+
+def _tiles(array: NDArray[Any], rows: int, columns: int) -> NDArray[np.uint8] | None:
+    """The first rows x columns images of (N, C, H, W), or the corner of a grid (R, D, C, H, W); None if neither."""
+    if array.ndim == 4:
+        array = array[: rows * columns]
+        short = rows * columns - len(array)
+        blank = np.full((short, *array.shape[1:]), 255, array.dtype)
+        array = np.concatenate([array, blank]).reshape(rows, columns, *array.shape[1:])
+    if array.ndim != 5 or array.shape[2] not in (1, 3) or not array.size:
+        return None
+    if array.dtype != np.uint8:
+        array = (np.clip(array.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
+    return np.asarray(array[:rows, :columns], dtype=np.uint8)
+
+
+def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
+    """Models down, datasets across, leaving out those without any image; a panel that is not there says why."""
+    models = ["Data", *dict.fromkeys(entry.model for entry in table.entries)]
+    models = [label for label in models if any(model == label for model, _ in panels)]
+    datasets = list(dict.fromkeys(entry.dataset for entry in table.entries))
+    datasets = [label for label in datasets if any(dataset == label for _, dataset in panels)]
+    rows, columns = next(iter(panels.values())).shape[:2]
+    width = min(1.0 * columns, 7.2 / len(datasets))
+    height = width / columns * rows
+    figure = Figure(
+        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.35), layout="constrained"
+    )
+    axes = figure.subplots(len(models), len(datasets), squeeze=False)
+    for row, model in zip(axes, models, strict=True):
+        for axis, dataset in zip(row, datasets, strict=True):
+            _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
+            axis.set_box_aspect(rows / columns)
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        axis.set_title(_short(dataset))
+    for axis, model in zip(axes[:, 0], models, strict=True):
+        axis.set_ylabel(_short(model), rotation=0, ha="right", va="center", fontweight="bold")
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
+    return figure
+
+
+def _panel(axis: Axes, tiles: NDArray[np.uint8] | None, absence: str) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    if tiles is None:
+        axis.set_facecolor("#f4f4f5")
+        axis.text(
+            0.5, 0.5, absence, ha="center", va="center", color=FAINT, transform=axis.transAxes
+        )
+        return
+    axis.imshow(_mosaic(tiles), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+
+
+def _mosaic(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(R, D, C, H, W) -> one image (H', W') or (H', W', 3) with white lines between tiles."""
+    rows, columns, channels, height, width = tiles.shape
+    gap = max(1, height // 32)
+    out = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8
+    )
+    for r in range(rows):
+        for c in range(columns):
+            y, x = r * (height + gap), c * (width + gap)
+            out[y : y + height, x : x + width] = tiles[r, c].transpose(1, 2, 0)
+    return out[..., 0] if channels == 1 else out
+
+
+def _left_out(table: ResultTable, panels: Panels) -> str:
+    """A sentence that names the models and datasets without any image."""
+    shown = {label for key in panels for label in key}
+    labels = dict.fromkeys(e.model for e in table.entries) | dict.fromkeys(
+        e.dataset for e in table.entries
+    )
+    absent = [label for label in labels if label not in shown]
+    return f" Without images so far: {', '.join(absent)}." if absent else ""
+
+
+def _absence(table: ResultTable, model: str, dataset: str) -> str:
+    entries = [e for e in table.entries if (e.model, e.dataset) == (model, dataset)]
+    return entries[0].ours.body if entries and not entries[0].has_number else "no images stored"
+
+
+# Numbers ------------------------------------------------------------------------------------------------------------
+
+
+def plot(table: ResultTable, protocol: Plot) -> Figure:
+    """One panel per label of `panels`: `x` across, one colour per `hue`; filled is ours, open is published."""
+
+    def labels(axis: Axis) -> list[str]:
+        return list(dict.fromkeys(getattr(entry, axis) for entry in table.entries))
+
+    xs, panels = labels(protocol.x), labels(protocol.panels)
+    hues = labels(protocol.hue) if protocol.hue != protocol.x else [""]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(2.9 * columns, 4.2), 2.6 * lines + 0.4), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        axis.set_title(_short(panel))
+        axis.set_xticks(range(len(xs)), [_short(x) for x in xs])
+        axis.set_xlim(-0.5, len(xs) - 0.5)
+        if max(map(len, xs)) * len(xs) > 32:
+            axis.tick_params(axis="x", rotation=35)
+        axis.grid(axis="y")
+        for index, hue in enumerate(hues):
+            found = {
+                getattr(e, protocol.x): e
+                for e in table.entries
+                if getattr(e, protocol.panels) == panel
+                and (not hue or getattr(e, protocol.hue) == hue)
+            }
+            shift = (index - (len(hues) - 1) / 2) * 0.12
+            _points(axis, [found.get(x) for x in xs], shift, index, hue)
+    if len(hues) > 1:
+        handles, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _points(
+    axis: Axes, entries: Sequence[Entry | None], shift: float, index: int, hue: str
+) -> None:
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    style: dict[str, Any] = {"color": colour, "marker": marker, "ls": "none", "ms": 5.5}
+    theirs = [(x + shift, e.printed.value or 0.0) for x, e in enumerate(entries) if e and e.printed]
+    ours = [(x + shift, e) for x, e in enumerate(entries) if e and e.judgement.mean is not None]
+    axis.plot([x for x, _ in theirs], [y for _, y in theirs], mfc="white", **style)
+    axis.errorbar(
+        [x for x, _ in ours],
+        [e.judgement.mean or 0.0 for _, e in ours],
+        [e.judgement.std or 0.0 for _, e in ours],
+        capsize=2,
+        label=_short(hue) or None,
+        **style,
+    )
+
+
+def side_by_side(table: ResultTable) -> Figure:
+    """A panel per column of the table: each model's published value (open) and ours (filled) on one line."""
+    columns = _comparable_columns(table)
+    models = list(dict.fromkeys(e.model for e in table.entries))
+    across = min(3, len(columns))
+    lines = -(-len(columns) // across)
+    figure = Figure(
+        figsize=(2.5 * across + 1.2, (0.24 * len(models) + 0.75) * lines + 0.3),
+        layout="constrained",
+    )
+    axes = figure.subplots(lines, across, squeeze=False, sharey=True)
+    for axis in axes.flat[len(columns) :]:
+        axis.set_visible(False)
+    for axis, (dataset, metric) in zip(axes.flat, columns, strict=False):
+        axis.set_title(f"{_short(dataset)}  {_short(metric)}")
+        axis.set_yticks(range(len(models)), [_short(model) for model in models])
+        axis.set_ylim(len(models) - 0.5, -0.5)
+        axis.grid(axis="x")
+        axis.tick_params(axis="y", length=0)
+        axis.locator_params(axis="x", nbins=4)
+        axis.spines["left"].set_visible(False)
+        for entry in table.entries:
+            if (entry.dataset, entry.metric) == (dataset, metric):
+                _dumbbell(axis, models.index(entry.model), entry)
+    bars = " (bar: std over seeds)" if table.seeds > 1 else ""
+    ring: dict[str, Any] = {"color": INK, "mfc": "none", "ms": 9, "mew": 1.2}
+    handles = [
+        Line2D([], [], ls="none", marker="o", label="published", **ring),
+        Line2D(
+            [],
+            [],
+            ls="none",
+            marker="o",
+            color=COLOURS[0],
+            ms=5,
+            label=f"ours, tier {table.tier}{bars}",
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _comparable_columns(table: ResultTable) -> list[tuple[str, str]]:
+    """(dataset, metric) of each column with a published number and one of ours, whichever the models."""
+    printed = dict.fromkeys((e.dataset, e.metric) for e in table.entries if e.printed)
+    measured = {(e.dataset, e.metric) for e in table.entries if e.has_number}
+    return [column for column in printed if column in measured]
+
+
+def _dumbbell(axis: Axes, y: int, entry: Entry) -> None:
+    ours = entry.judgement.mean
+    theirs = entry.printed.value if entry.printed else None
+    if ours is not None and theirs is not None:
+        axis.plot([theirs, ours], [y, y], color="#c9c9ce", lw=1.5, zorder=1)
+    if theirs is not None:
+        axis.plot([theirs], [y], "o", color=INK, mfc="none", ms=9, mew=1.2, zorder=3)
+    if ours is not None:
+        error = entry.judgement.std or 0.0
+        axis.errorbar([ours], [y], xerr=[error], fmt="o", color=COLOURS[0], ms=5, zorder=2)
+
+
+def _numbers(table: ResultTable, path: Path, figure: Figure) -> Drawn:
+    _save(figure, path, table.name)
+    caption = "Rings are the published values, filled markers ours"
+    caption += "; bars are one standard deviation over seeds." if table.seeds > 1 else "."
+    return Drawn("Ours beside published", caption, path)
+
+
+def _custom(
+    table: ResultTable,
+    rows: Sequence[ResultRow],
+    published: Sequence[PublishedValue],
+    artifacts: Artifacts,
+    path: Path,
+) -> Drawn:
+    """The protocol's own `draw(rows, published, artifacts) -> Figure`."""
+    draw = table.protocol.draw
+    source = _digest(
+        [(row.key, row.artifact_digest or row.artifact) for row in artifacts.named.values()]
+    )
+    stands = _remembered(path)
+    if draw is None or (artifacts.gone and stands is not None):
+        fresh = "" if stands == source else "drawn from earlier arrays than the rows name"
+        return Drawn("Figure", "", path if stands is not None else None, fresh)
+    _save(draw(rows, published, artifacts), path, source)
+    return Drawn("Figure", "", path)
+
+
+# Files --------------------------------------------------------------------------------------------------------------
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for the picture."""
+    label = " ".join(label.split())
+    return label if len(label) <= 24 else f"{label[:23]}…"
+
+
+def _save(figure: Figure, path: Path, source: str) -> None:
+    """Write the figure as PNG, as sharp as MOST_BYTES allows."""
+    for dpi in (200, 160, 130, 110, 90, 72):
+        out = io.BytesIO()
+        # Software is None: matplotlib would write its version, which is no part of the picture.
+        figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None, "Source": source})
+        if out.tell() <= MOST_BYTES:
+            break
+    write_bytes(path, out.getvalue())
+
+
+def _remembered(path: Path) -> str | None:
+    """The digest of what the figure at `path` was drawn from; None if there is no figure."""
+    try:
+        with Image.open(path) as image:
+            return str(image.info.get("Source", ""))
+    except (OSError, UnidentifiedImageError):
+        return None
+
+
+def _digest(parts: Sequence[object]) -> str:
+    return hashlib.sha256(repr(sorted(map(repr, parts))).encode()).hexdigest()[:12]

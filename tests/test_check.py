@@ -1,0 +1,148 @@
+"""The regression check and the comparison: exit codes, both sides, and what cannot be judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reprise.core.errors import UsageError
+from reprise.core.results import ResultRow, write
+from reprise.core.workspace import Workspace
+from reprise.render.check import Outcome, Tolerance, check, check_folders
+from reprise.render.compare import compare, select
+
+BASE = ResultRow(
+    protocol="p",
+    tier="mini",
+    model="GNM",
+    train="scenes()",
+    dataset="MNIST-4",
+    metric="LL",
+    dialect="particles=100",
+    value=100.0,
+    stderr=1.0,
+    n=100,
+    better="higher",
+    data_digest="aa",
+)
+
+
+def row(**changes: Any) -> ResultRow:
+    return dataclasses.replace(BASE, **changes)
+
+
+def outcome(now: list[ResultRow], before: list[ResultRow], **tolerance: Any) -> tuple[Outcome, int]:
+    report = check(now, before, Tolerance(**tolerance))
+    return report.findings[0].outcome, report.code
+
+
+def test_unchanged_results_hold() -> None:
+    assert outcome([row()], [row()]) == (Outcome.HOLDS, 0)
+    assert "1 of 1" in str(check([row()], [row()]))
+
+
+def test_the_tolerance_is_that_of_both_standard_errors() -> None:
+    allowed = 3 * 2**0.5
+    assert outcome([row(value=100 + 0.99 * allowed)], [row()]) == (Outcome.HOLDS, 0)
+    assert outcome([row(value=100 - 0.99 * allowed)], [row()]) == (Outcome.HOLDS, 0)
+    assert outcome([row(value=100 - 1.01 * allowed)], [row()]) == (Outcome.WORSE, 1)
+    assert outcome([row(value=100 - 1.01 * allowed)], [row()], z=4.0) == (Outcome.HOLDS, 0)
+
+
+def test_an_improvement_beyond_the_tolerance_is_a_finding_too() -> None:
+    assert outcome([row(value=200.0)], [row()]) == (Outcome.BETTER, 1)
+    low = {"better": "lower"}
+    assert outcome([row(value=200.0, **low)], [row(**low)]) == (Outcome.WORSE, 1)
+    assert outcome([row(value=200.0, better="neither")], [row()]) == (Outcome.MOVED, 1)
+
+
+def test_deterministic_quantities_must_be_equal() -> None:
+    exact = {"stderr": None, "dialect": "exact"}
+    assert outcome([row(**exact)], [row(**exact)]) == (Outcome.HOLDS, 0)
+    assert outcome([row(value=100.0000001, **exact)], [row(**exact)])[1] == 1
+
+
+def test_what_cannot_be_judged_is_two() -> None:
+    assert outcome([], [row()]) == (Outcome.MISSING, 2)
+    assert outcome([row(seed=1)], [row()]) == (Outcome.MISSING, 2)
+    assert outcome([row(status="not available yet", value=None)], [row()]) == (Outcome.MISSING, 2)
+    assert outcome([row(dialect="particles=10")], [row()]) == (Outcome.CHANGED, 2)
+    assert outcome([row(data_digest="bb")], [row()]) == (Outcome.CHANGED, 2)
+    assert outcome([row(censored=">")], [row()]) == (Outcome.CHANGED, 2)
+    assert outcome([row(stderr=None, value=101.0)], [row(stderr=None)]) == (Outcome.UNKNOWN, 2)
+    assert outcome([row(value=float("nan"))], [row()]) == (Outcome.UNKNOWN, 2)
+    assert check([], []).code == 2
+
+
+def test_unknown_noise_is_judged_by_an_absolute_tolerance() -> None:
+    now, before = [row(stderr=None, value=101.0)], [row(stderr=None)]
+    assert outcome(now, before, absolute={"LL": 2.0}) == (Outcome.HOLDS, 0)
+    assert outcome(now, before, absolute={"LL": 0.5}) == (Outcome.BETTER, 1)
+    assert outcome([row(stderr=None)], before) == (Outcome.HOLDS, 0)
+
+
+def test_seeds_give_the_noise_where_no_standard_error_does() -> None:
+    before = [row(seed=s, stderr=None, value=100.0 + s) for s in range(3)]
+    near = [row(seed=s, stderr=None, value=101.0 + s) for s in range(3)]
+    far = [row(seed=s, stderr=None, value=150.0 + s) for s in range(3)]
+    assert outcome(near, before) == (Outcome.HOLDS, 0)
+    assert outcome(far, before) == (Outcome.BETTER, 1)
+
+
+def test_a_cell_that_worked_and_fails_now_has_regressed() -> None:
+    failed = row(status="failed", value=None, note="out of memory")
+    assert outcome([failed], [row()]) == (Outcome.FAILS, 1)
+    assert outcome([failed], [failed]) == (Outcome.HOLDS, 0)
+    assert "out of memory" in str(check([failed], [row()]))
+
+
+def test_a_certain_movement_outweighs_a_doubt() -> None:
+    before = [row(), row(metric="S-Acc")]
+    assert check([row(value=0.0)], before).code == 1
+    assert check([row()], before).code == 2
+    assert check([*before, row(metric="new")], before).code == 0
+
+
+def test_folders_are_matched_by_tier_and_protocol(tmp_path: Path) -> None:
+    now, before = tmp_path / "results", tmp_path / "reference"
+    for folder in (now, before):
+        write(folder / "mini" / "p.csv", [row()], ResultRow)
+    write(now / "mini" / "q.csv", [row(protocol="q", value=0.0)], ResultRow)
+    assert check_folders(now, before).code == 0
+    assert check_folders(now, before / "mini" / "p.csv").code == 0
+    assert check_folders(now / "mini" / "p.csv", before).code == 0
+    assert check_folders(tmp_path / "nothing", before).code == 2
+    with pytest.raises(UsageError, match="does not exist"):
+        check_folders(now, tmp_path / "absent")
+    with pytest.raises(UsageError, match="tier paper"):
+        check_folders(now, before, tiers=["paper"])
+
+
+def test_two_tiers_two_files_and_two_models_lie_side_by_side(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    vae = row(model="VAE", value=90.0)
+    write(place.results("mini", "p"), [row(), vae], ResultRow)
+    write(place.results("paper", "p"), [row(tier="paper", value=103.0)], ResultRow)
+    tiers = compare(select(place, "mini"), select(place, "paper/p"))
+    assert [(line.where[1], line.difference) for line in tiers.lines] == [
+        ("GNM", 3.0),
+        ("VAE", None),
+    ]
+    assert tiers.lines[0].errors == pytest.approx(3 / 2**0.5)
+    models = compare(select(place, "mini:GNM"), select(place, "mini:VAE"))
+    assert [line.difference for line in models.lines] == [-10.0]
+    assert select(place, "GNM").title == "GNM (paper)"
+    files = compare(*(select(place, str(place.results(t, "p"))) for t in ("mini", "paper")))
+    assert "+3" in str(files)
+    with pytest.raises(UsageError, match="did you mean 'GNM'"):
+        select(place, "GNMM")
+
+
+def test_a_comparison_says_where_the_two_are_not_the_same_quantity(tmp_path: Path) -> None:
+    for name, changes in {"a": {}, "b": {"dialect": "x"}, "c": {"data_digest": "x"}}.items():
+        write(tmp_path / f"{name}.csv", [row(**changes)], ResultRow)
+    sides = [select(Workspace(tmp_path), str(tmp_path / f"{name}.csv")) for name in "abc"]
+    assert "different dialects" in str(compare(sides[0], sides[1]))
+    assert "different data" in str(compare(sides[0], sides[2]))

@@ -1,0 +1,79 @@
+"""Every metric measures every model of the house, or says which capability the model lacks."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reprise.core.metric import Measurement, Metric
+from reprise.core.model import GenerativeModel
+from reprise.core.randomness import seeded
+from reprise.core.run import Run
+from reprise.core.spec import Spec, build, metric, model, names
+from reprise.data.scenes import Scenes
+
+DATA = Scenes("mnist4_10", source="digits", canvas=64, train=40, valid=4, test=12)
+MODELS = [
+    model("gnm"), model("gnm", presence="relaxed"), model("vae"), model("convdraw", draw_steps=2), model("ppca"),
+]  # fmt: skip
+TINY = [
+    metric("discriminator_steps", pool=8, held_out=4, cap=2, every=1, batch=4, repeats=1),
+    metric("log_marginal", particles=2, images=2), metric("parameters"), metric("presence", count="right", images=3),
+    metric("reconstructions", images=2), metric("resampling", rows=1, draws=2), metric("samples", images=2),
+]  # fmt: skip
+
+
+def made(spec: Spec) -> GenerativeModel[Any]:
+    run = Run(
+        spec,
+        Spec("dataset", "scenes", (("canvas", 64), ("rule", "mnist4_10"), ("source", "digits"))),
+    )
+    return run.build_model().eval()
+
+
+def measure(how: Metric, it: GenerativeModel[Any]) -> Measurement:
+    with seeded(0), torch.no_grad():
+        return how(it, DATA)
+
+
+def test_all_metrics_are_tried_here() -> None:
+    elsewhere = {"structure_accuracy"}
+    assert {spec.name for spec in TINY} == names("metric").keys() - elsewhere
+
+
+@pytest.mark.parametrize("spec", MODELS, ids=str)
+@pytest.mark.parametrize("what", TINY, ids=lambda spec: spec.name)
+def test_a_metric_measures_a_model_or_the_model_lacks_a_capability(what: Spec, spec: Spec) -> None:
+    how, it = build(what), made(spec)
+    if not isinstance(it, how.requires or GenerativeModel):
+        assert spec.name != "gnm"
+        return
+    found = measure(how, it)
+    assert math.isfinite(found.value)
+    assert found.n >= 1
+    assert all(array.dtype != object for array in found.arrays.values())
+    again = measure(how, made(spec))
+    assert again.value == found.value
+    for key, array in found.arrays.items():
+        assert np.array_equal(array, again.arrays[key], equal_nan=array.dtype.kind == "f")
+
+
+@pytest.mark.parametrize("spec", MODELS, ids=str)
+def test_the_bounds_are_ordered_and_below_the_ceiling_of_the_likelihood(spec: Spec) -> None:
+    it = made(spec)
+    measured = measure(build(metric("log_marginal", particles=100, images=2)), it)
+    elbo, ll10, ll100 = (measured.arrays[key] for key in ("elbo", "ll10", "value"))
+    assert (elbo <= ll10).all()
+    assert (ll10 <= ll100).all()
+    sigma = getattr(it.config, "sigma", None)
+    if sigma is not None and "relaxed" not in str(spec):  # as coded, the weights are no bound
+        assert (ll100 < 64 * 64 * (-math.log(sigma) - 0.5 * math.log(2 * math.pi))).all()
+        assert f"sigma={sigma}" in measured.dialect
+
+
+def test_the_two_readings_of_presence_are_told_apart() -> None:
+    plain, coded = (measure(build(TINY[1]), made(spec)) for spec in MODELS[:2])
+    assert "presence=discrete" in plain.dialect
+    assert "presence=relaxed" in coded.dialect
+    assert plain.value != coded.value

@@ -1,0 +1,233 @@
+"""Every protocol names things that exist and carries the published values exactly as they are printed."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+from reprise.core import protocol as protocols
+from reprise.core.protocol import Gallery, Table
+from reprise.core.results import PublishedValue, read, to_csv
+from reprise.core.spec import Spec, build, exists, names
+
+ALL = protocols.names()
+TABLES = [name for name in ALL if isinstance(protocols.load(name)[1], Table)]
+
+# Typed a second time from the text of the paper, by columns rather than by rows: ARROW, MNIST-10, MNIST-4.
+# Where the text layer is unreadable, "?" stands for the digit.
+TABLE1_MODELS = ["GNM", "GENESIS", "ConvDRAW", "ConvDRAW-8", "VAE"]
+TABLE1 = {
+    ("ARROW", "S-Acc"): "0.976 0.092 0.176 0.420 0.036",
+    ("ARROW", "D-Steps"): "11099 1900 3800 3499 5499",
+    ("ARROW", "LL"): "33809 33241 3374? 33749 3367?",
+    ("MNIST-10", "S-Acc"): "0.824 0.000 0.000 0.000 0.000",
+    ("MNIST-10", "D-Steps"): "2760 160 1200 1680 279",
+    ("MNIST-10", "LL"): "10450 9560 10544 10590 1003?",
+    ("MNIST-4", "S-Acc"): "0.984 0.296 0.048 0.604 0.000",
+    ("MNIST-4", "D-Steps"): "3920 200 2400 3440 319",
+    ("MNIST-4", "LL"): "10964 10496 11020 11036 10895",
+}
+SUPPLEMENT_TABLE1 = {
+    "S-Acc": "0.692 0.852 0.916 0.960 0.016 0.000 0.004 0.560 0.880",
+    "D-Steps": "5279 6639 1719 3599 199 959 1759 2399 1759",
+    "LL": "10693 10692 10684 10693 10084 10756 10775 10429 10479",
+}
+SUPPLEMENT_TABLE1_MODELS = [
+    "GNM", "GNM-8", "GNM-β-2", "GNM-8-β-2", "GENESIS", "ConvDRAW", "ConvDRAW-8", "ConvDRAW-β-10", "ConvDRAW-8-β-10",
+]  # fmt: skip
+SUPPLEMENT_TABLE3 = {
+    "ARROW": "8.6M 13.9M 4.7M 1.5M",
+    "MNIST-10": "2.9M 13.9M 1.5M 1.5M",
+    "MNIST-4": "2.9M 13.9M 1.5M 1.5M",
+}
+DOUBTFUL = {
+    ("ConvDRAW", "ARROW", "LL"), ("ConvDRAW-8", "ARROW", "LL"), ("VAE", "ARROW", "LL"), ("VAE", "MNIST-10", "LL"),
+}  # fmt: skip
+
+
+def published(name: str) -> list[PublishedValue]:
+    return read(protocols.published_path(name), PublishedValue)
+
+
+def specs(name: str) -> set[Spec]:
+    protocol = protocols.load(name)[1]
+    axes = (protocol.models, protocol.datasets, protocol.metrics, protocol.train)
+    return {spec for axis in axes for spec in axis.values()}
+
+
+def test_all_protocols_are_read_without_importing_torch() -> None:
+    code = (
+        "import sys; from reprise.core import protocol as p, results as r\n"
+        "for name in p.names():\n"
+        "    list(p.load(name)[1].cells(name, 1)); r.read(p.published_path(name), r.PublishedValue)\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_items_of_the_paper_are_all_there() -> None:
+    expected = {
+        "gnm_table1",
+        "gnm_figure2",
+        "gnm_supp_table1",
+        "gnm_supp_table3",
+        "gnm_supp_figure1",
+    }
+    assert expected | {f"gnm_supp_figure{n}" for n in (3, 4, 5, 6, 7)} <= set(ALL)
+
+
+def test_every_protocol_has_a_file_of_published_values_and_no_file_lacks_its_protocol() -> None:
+    folder = protocols.published_path("any").parent
+    assert sorted(path.stem for path in folder.glob("*.csv")) == ALL
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_protocol_says_what_it_asks_costs_and_expects(name: str) -> None:
+    _, protocol, text = protocols.load(name)
+    first, *paragraphs = text.strip().split("\n\n")
+    assert first.endswith("?"), "the first line is the question"
+    assert protocol.paper.startswith("Jiang & Ahn 2020")
+    assert any(paragraph.startswith("Cost") for paragraph in paragraphs)
+    assert any(paragraph.startswith("Expect") for paragraph in paragraphs)
+    assert any("code" in paragraph or "authors" in paragraph for paragraph in paragraphs)
+    assert protocol.deviations
+    assert all(all(vars(entry).values()) for entry in protocol.deviations)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_name_exists_unless_the_protocol_says_that_it_is_pending(name: str) -> None:
+    pending = protocols.load(name)[1].pending
+    assert {spec.name for spec in specs(name) if not exists(spec)} <= set(pending)
+    assert {spec.name for spec in specs(name)} >= set(pending), "pending, but not used"
+    existing = names("model") | names("dataset") | names("metric")
+    assert not set(pending) & set(existing), "pending, but it exists"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_is_one_that_its_class_has(name: str) -> None:
+    from reprise.core.run import Run
+
+    for spec in specs(name):
+        if exists(spec) and spec.kind != "model":
+            build(spec)
+    for cell in protocols.load(name)[1].cells(name, 1):
+        if exists(cell.model) and exists(cell.train):
+            assert Run(cell.model, cell.train).recipe
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_published_values_and_cells_meet(name: str) -> None:
+    protocol = protocols.load(name)[1]
+    cells = [(c.model_label, c.dataset_label, c.metric_label) for c in protocol.cells(name, 1)]
+    values = [value.key for value in published(name)]
+    assert len(set(cells)) == len(cells)
+    assert len(set(values)) == len(values)
+    assert set(values) <= set(cells)
+    ours = {
+        label for label in protocol.models if label == "GNM (as coded)"
+    }  # not a row of the paper
+    if values:
+        assert {key for key in cells if key[0] not in ours} == set(values)
+    else:
+        assert isinstance(protocol, Gallery) or "no published item" in protocol.paper
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_published_values_are_kept_as_the_writer_writes_them(name: str) -> None:
+    text = protocols.published_path(name).read_text(encoding="utf-8")
+    assert text == to_csv(published(name), PublishedValue)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_number_is_the_one_that_is_printed(name: str) -> None:
+    for value in published(name):
+        scale = 1e6 if value.printed.endswith("M") else 1.0
+        assert value.value == pytest.approx(float(value.printed.rstrip("M")) * scale, rel=1e-12)
+        assert value.row == value.model
+        assert value.column in (f"{value.dataset} {value.metric}", value.dataset)
+        assert value.table.startswith("Table")
+        assert value.n == (250 if value.metric == "S-Acc" else None)
+        assert value.better == ("neither" if value.metric == "Parameters" else "higher")
+
+
+def test_table_1_agrees_with_a_second_reading_of_the_paper() -> None:
+    first = {value.key: value for value in published("gnm_table1")}
+    assert len(first) == 45
+    for (dataset, metric), column in TABLE1.items():
+        for model, text in zip(TABLE1_MODELS, column.split(), strict=True):
+            value = first.pop((model, dataset, metric))
+            if text.endswith("?"):
+                assert value.printed[:-1] == text[:-1]
+                assert value.confidence == "doubtful digit"
+            else:
+                assert value.printed == text
+    assert not first
+
+
+def test_doubtful_digits_are_marked_and_no_others() -> None:
+    marked = {
+        value.key
+        for name in ALL
+        for value in published(name)
+        if value.confidence == "doubtful digit"
+    }
+    assert marked == DOUBTFUL
+    for value in published("gnm_table1"):
+        if value.key in DOUBTFUL:
+            assert "last digit" in value.note or "or" in value.note
+
+
+def test_the_supplement_agrees_with_a_second_reading() -> None:
+    table1 = {value.key: value.printed for value in published("gnm_supp_table1")}
+    assert table1 == {
+        (model, "MNIST-4-10", metric): text
+        for metric, column in SUPPLEMENT_TABLE1.items()
+        for model, text in zip(SUPPLEMENT_TABLE1_MODELS, column.split(), strict=True)
+    }
+    table3 = {value.key: value.printed for value in published("gnm_supp_table3")}
+    assert table3 == {
+        (model, dataset, "Parameters"): text
+        for dataset, column in SUPPLEMENT_TABLE3.items()
+        for model, text in zip(["GNM", "GENESIS", "ConvDRAW", "VAE"], column.split(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", ["gnm_table1", "gnm_supp_table1"])
+def test_published_numbers_are_possible(name: str) -> None:
+    per_pixel = -math.log(0.2) - 0.5 * math.log(2 * math.pi)
+    for value in published(name):
+        assert value.value is not None
+        colour = value.dataset == "ARROW"
+        if value.metric == "LL":
+            ceiling = (3 if colour else 1) * 128 * 128 * per_pixel
+            assert 0.8 * ceiling < value.value < ceiling
+        if value.metric == "S-Acc":  # a share of 250 images
+            assert value.value * 250 == pytest.approx(round(value.value * 250), abs=1e-9)
+        if value.metric == "D-Steps":  # counted from 0 or from 1
+            assert value.value % (every := 100 if colour else 40) in (0, every - 1)
+            assert ("counted from 0" in value.note) == (value.value % every != 0)
+
+
+def test_the_row_as_coded_scores_the_weights_of_gnm_and_trains_no_others() -> None:
+    from reprise.core.run import Run
+
+    protocol = protocols.load("table1")[1]
+    assert protocol.only["GNM (as coded)"] == ("LL",)
+    data = protocol.datasets["MNIST-4"]
+    plain, coded = Run(protocol.models["GNM"], data), Run(protocol.models["GNM (as coded)"], data)
+    assert plain.id == coded.id
+    assert plain.recipe.config != coded.recipe.config
+
+
+def test_figures_share_the_runs_of_table_1() -> None:
+    table = protocols.load("table1")[1]
+    runs = {(model, data) for model in table.models.values() for data in table.datasets.values()}
+    for name in (
+        "gnm_figure2",
+        "gnm_supp_table3",
+        "gnm_supp_figure1",
+        "gnm_supp_figure5",
+        "gnm_supp_figure6",
+    ):
+        assert {(cell.model, cell.train) for cell in protocols.load(name)[1].cells(name, 1)} <= runs

@@ -1,0 +1,457 @@
+"""Reports: what a page says, byte for byte, and what nothing in it may do."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import html.parser
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reprise.core.files import write_bytes
+from reprise.core.protocol import (
+    TIERS,
+    Deviation,
+    Gallery,
+    Plot,
+    Protocol,
+    Table,
+    dataset,
+    load,
+    metric,
+    model,
+    names,
+    published_path,
+)
+from reprise.core.results import PublishedValue, ResultRow, read, write
+from reprise.core.workspace import Workspace
+from reprise.render.document import Subject, report, report_on, to_html_page
+from reprise.render.table import (
+    build,
+    escape_latex,
+    escape_markdown,
+    long,
+    pivot,
+    pivot_grid,
+    to_latex,
+    to_markdown,
+    to_terminal,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+MODELS = {"GNM": model("gnm"), "VAE": model("vae"), "GENESIS": model("genesis")}
+DATASETS = {"MNIST-4": dataset("scenes", rule="mnist4")}
+METRICS = {"S-Acc": metric("structure_accuracy"), "LL": metric("log_marginal", particles=100)}
+
+TABLE = Table(
+    paper="Somebody 2020, Table 9",
+    models=MODELS,
+    datasets=DATASETS,
+    metrics=METRICS,
+    seeds=3,
+    pending=("genesis",),
+    deviations=(Deviation("kernel", "3", "1", "1: only this fits", "Table 7"),),
+)
+DOCSTRING = """Somebody, Table 9: is a page what it should be?
+
+Two models, and one that is not there yet; `run_protocol` measures them.
+
+Expect *little*.
+"""
+
+
+def values(protocol: str = "p", **changes: Any) -> list[ResultRow]:
+    """Three seeds of GNM and VAE; the VAE's likelihood diverged once."""
+    base = ResultRow(
+        protocol=protocol,
+        tier="paper",
+        model="",
+        train="scenes(rule='mnist4')",
+        dataset="MNIST-4",
+        metric="",
+        dialect="particles=100",
+        stderr=0.002,
+        n=250,
+        better="higher",
+        commit="0123456789abcdef",
+        dirty=False,
+        torch="2.13.0",
+        device="cpu",
+        precision="float32",
+        steps=1000,
+        dataset_spec="scenes(rule='mnist4')",
+        data_digest="0123456789ab",
+    )
+    rows = []
+    numbers = {
+        ("GNM", "S-Acc"): 0.982,
+        ("GNM", "LL"): 10960.2,
+        ("VAE", "S-Acc"): 0.1,
+        ("VAE", "LL"): 10800.0,
+    }
+    for (label, name), value in numbers.items():
+        for seed, shift in enumerate((-0.001, 0.0, 0.001)):
+            rows.append(
+                dataclasses.replace(
+                    base,
+                    model=label,
+                    metric=name,
+                    seed=seed,
+                    value=value * (1 + shift),
+                    run=f"{label.lower()}-mnist4-s{seed}-0000000{seed}",
+                    cell=f"c{seed}",
+                )
+            )
+    rows[-1] = dataclasses.replace(
+        rows[-1], status="diverged", value=None, note="loss is NaN at step 7"
+    )
+    return [dataclasses.replace(row, **changes) for row in rows]
+
+
+def printed(label: str, name: str, text: str, **changes: Any) -> PublishedValue:
+    return PublishedValue(
+        model=label,
+        dataset="MNIST-4",
+        metric=name,
+        value=float(text),
+        printed=text,
+        better="higher",
+        page="6",
+        **changes,
+    )
+
+
+PUBLISHED = (
+    printed("GNM", "S-Acc", "0.984", n=250),
+    printed("GNM", "LL", "10964"),
+    printed("VAE", "S-Acc", "0.000", n=250),
+    printed("VAE", "LL", "10895", confidence="doubtful digit"),
+    printed("GENESIS", "S-Acc", "0.296"),
+    printed("GENESIS", "LL", "10496"),
+)
+SUBJECT = Subject("p", TABLE, DOCSTRING, PUBLISHED)
+
+
+def workspace(root: Path, rows: list[ResultRow], tier: str = "paper", name: str = "p") -> Workspace:
+    made = Workspace(root)
+    write(made.results(tier, name), rows, ResultRow)
+    return made
+
+
+def digests(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_markdown_and_latex_pages_read_as_the_committed_ones_do(tmp_path: Path) -> None:
+    """After a change that was meant: REPRISE_GOLDEN=write pytest, and look at the difference."""
+    place = workspace(tmp_path, values())
+    report_on(place, "paper", [SUBJECT])
+    for ending in ("md", "tex"):
+        text = (place.reports("paper") / f"p.{ending}").read_bytes()
+        golden = GOLDEN / f"report.{ending}"
+        if os.environ.get("REPRISE_GOLDEN") == "write":
+            write_bytes(golden, text)
+        assert text.decode() == golden.read_text(encoding="utf-8")
+
+
+def test_a_second_report_changes_no_byte(tmp_path: Path) -> None:
+    place = workspace(tmp_path, values())
+    first = report_on(place, "paper", [SUBJECT])
+    before = digests(place.reports("paper"))
+    assert {path.suffix for path in first} == {".md", ".html", ".tex", ".pdf", ".png"}
+    assert report_on(place, "paper", [SUBJECT]) == first
+    assert digests(place.reports("paper")) == before
+
+
+def test_the_pdf_is_the_same_bytes_wherever_it_is_made(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        report_on(workspace(tmp_path / name, values()), "paper", [SUBJECT])
+    one, two = ((tmp_path / n / "reports/paper/p.pdf").read_bytes() for n in ("one", "two"))
+    assert one == two
+    assert one.startswith(b"%PDF")
+    assert b"CreationDate" not in one
+
+
+class Elements(html.parser.HTMLParser):
+    """Names of all elements of a page, and those of their attributes that could do something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.acts: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.acts += [name for name, _ in attributes if name.startswith("on")]
+        self.links += [text or "" for name, text in attributes if name in ("src", "href")]
+
+
+HOSTILE = '<script>alert(1)</script>" onload=\'x\' | $x$ \\input{a} #read("/etc/passwd") {{ 7*7 }} `a` \n& ]]>'
+
+
+def test_no_label_can_become_markup_in_any_output(tmp_path: Path) -> None:
+    protocol = dataclasses.replace(
+        TABLE, models={HOSTILE: model("gnm"), "VAE": model("vae")}, paper=HOSTILE
+    )
+    rows = [
+        dataclasses.replace(row, model=HOSTILE, note=HOSTILE)
+        for row in values()
+        if row.model == "GNM"
+    ]
+    rows[0] = dataclasses.replace(
+        rows[0], status="failed", value=None, run=HOSTILE, dialect=HOSTILE
+    )
+    place = workspace(tmp_path, rows)
+    report_on(place, "paper", [Subject("p", protocol, f"{HOSTILE}\n\n{HOSTILE}", PUBLISHED)])
+    folder = place.reports("paper")
+    for page in ("p.html", "index.html"):
+        elements = Elements((folder / page).read_text(encoding="utf-8"))
+        assert not elements.tags & {"script", "iframe", "object", "embed", "form", "base", "link"}
+        assert elements.acts == []
+    for page in ("p.md", "README.md"):
+        assert "<script" not in (folder / page).read_text(encoding="utf-8")
+    latex = (folder / "p.tex").read_text(encoding="utf-8")
+    assert r"\input" not in latex
+    assert "$x$" not in latex
+    assert (folder / "p.pdf").stat().st_size > 1000
+
+
+def test_the_html_page_needs_no_other_file_and_no_network(tmp_path: Path) -> None:
+    place = workspace(tmp_path, values())
+    report_on(place, "paper", [SUBJECT])
+    for page in ("p.html", "index.html"):
+        text = (place.reports("paper") / page).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|@import|url\(", text)
+        for link in Elements(text).links:
+            assert (
+                link.startswith("data:image/png;base64,")
+                or (place.reports("paper") / link).is_file()
+            )
+
+
+def test_every_number_opens_its_provenance() -> None:
+    table = build("p", TABLE, values(), PUBLISHED, "paper")
+    from reprise.render.document import page
+
+    text = to_html_page(page(SUBJECT, table, ()))
+    opened = set(re.findall(r'popovertarget="(cell-\d+)"', text))
+    assert opened == set(re.findall(r'popover id="(cell-\d+)"', text))
+    assert len(opened) == len(table.entries)
+    for fact in (
+        "0123456789abcdef",
+        "particles=100",
+        "gnm-mnist4-s2-00000002",
+        "0123456789ab",
+        "--metrics LL",
+    ):
+        assert fact in text
+
+
+def test_doubtful_digits_are_marked_and_explained_wherever_they_stand() -> None:
+    table = build("p", TABLE, values(), PUBLISHED, "paper")
+    for text in (to_terminal(table), to_markdown(long(table)), to_markdown(pivot_grid(table))):
+        assert "10895†" in text
+        assert "10964†" not in text
+    assert r"10895$^\dagger$" in to_latex(table)
+    assert any(note.mark == "†" and "doubtful" in note.text for note in table.footnotes)
+
+
+def test_holes_are_named_and_never_averaged_over() -> None:
+    table = build("p", TABLE, values(), PUBLISHED, "paper")
+    shown = {(e.model, e.metric): (str(e.ours), e.verdict.body) for e in table.entries}
+    assert shown["GENESIS", "LL"] == ("not available yet", "missing")
+    assert shown["VAE", "LL"][0].startswith("diverged")
+    assert any("loss is NaN at step 7" in note.text for note in table.footnotes)
+    two = [row for row in values() if row.metric == "S-Acc" and row.seed < 2]
+    partial = build("p", TABLE, two, PUBLISHED, "paper").entries[0]
+    assert partial.ours.body == "0.981, 0.982 (2 of 3 seeds)"
+    lacking = [dataclasses.replace(two[0], status="n/a", value=None)]
+    assert build("p", TABLE, lacking, PUBLISHED, "paper").entries[0].ours.body == "n/a"
+
+
+def test_numbers_carry_the_digits_that_the_paper_prints() -> None:
+    entries = build("p", TABLE, values(), PUBLISHED, "paper").entries
+    assert entries[0].ours.body == "0.982 ± 0.001"
+    assert entries[1].ours.body == "10960 ± 11"
+    assert entries[1].difference.body == "−4"
+    count = PublishedValue(model="GNM", dataset="MNIST-4", metric="LL", value=2.9e6, printed="2.9M")
+    rows = [dataclasses.replace(values()[3], value=2930708.0, stderr=None, dialect="exact", seed=0)]
+    one = dataclasses.replace(TABLE, seeds=1)
+    found = {
+        e.metric: e for e in build("p", one, rows, [count], "paper").entries if e.model == "GNM"
+    }
+    assert found["LL"].ours.body == "2,930,708"
+    assert found["LL"].verdict.body == "equivalent"
+
+
+def test_stand_in_data_is_said_on_the_page_and_in_each_row(tmp_path: Path) -> None:
+    rows = values(tier="demo", dataset_spec="scenes(rule='mnist4', source='digits')")
+    rows = [row for row in rows if row.seed == 0]
+    table = build("p", TABLE, rows, PUBLISHED, "demo")
+    assert all(
+        e.ours.marks == "*" and e.verdict.body == "incomparable"
+        for e in table.entries
+        if e.has_number
+    )
+    place = workspace(tmp_path, rows, "demo")
+    report_on(place, "demo", [SUBJECT])
+    for page in ("p.md", "p.html"):
+        text = (place.reports("demo") / page).read_text(encoding="utf-8")
+        assert "Measured on stand-in data" in text
+        assert "Tier demo" in text
+
+
+def test_the_terminal_table_fits_120_columns() -> None:
+    lines = to_terminal(build("p", TABLE, values(), PUBLISHED, "paper")).splitlines()
+    head = [line for line in lines if not line[:1] or line[0] not in "†*ᵃᵇᶜ¹²³⁴"]
+    assert max(map(len, head)) <= 120
+
+
+def test_the_printed_layout_follows_the_axes_of_the_protocol() -> None:
+    across = pivot(build("p", TABLE, values(), PUBLISHED, "paper"))
+    assert [[h.text for h in level] for level in across.header] == [["MNIST-4"], ["S-Acc", "LL"]]
+    assert across.labels == ("Model",)
+    turned = dataclasses.replace(TABLE, rows=("dataset", "metric"), columns=("model",))
+    down = pivot(build("p", turned, values(), PUBLISHED, "paper"))
+    assert down.labels == ("Dataset", "Metric")
+    assert [labels for labels, _ in down.lines] == [("MNIST-4", "S-Acc"), ("MNIST-4", "LL")]
+    assert [h.text for h in down.header[0]] == ["GNM", "VAE", "GENESIS"]
+
+
+def test_a_model_added_on_the_command_line_gets_its_row(tmp_path: Path) -> None:
+    rows = [
+        dataclasses.replace(row, model="SLATE", model_spec="my_lab.slate:SLATE")
+        for row in values()[:3]
+    ]
+    place = workspace(tmp_path, rows)
+    report_on(place, "paper", [SUBJECT])
+    text = (place.reports("paper") / "p.html").read_text(encoding="utf-8")
+    assert "--model SLATE=my_lab.slate:SLATE --models SLATE" in text
+
+
+def test_escapes_leave_plain_words_alone() -> None:
+    assert escape_markdown("GNM (as coded) 0.98 ± 0.01") == "GNM (as coded) 0.98 ± 0.01"
+    assert escape_markdown("a|b\n<c>") == r"a\|b &lt;c&gt;"
+    assert escape_latex("50% & $x_1$ \\y") == r"50\% \& \$x\_1\$ \textbackslash{}y"
+
+
+def gallery(root: Path, seed: int = 0) -> tuple[Workspace, Subject, list[ResultRow]]:
+    protocol = Gallery(
+        paper="Somebody 2020, Figure 1",
+        models={"GNM": model("gnm"), "VAE": model("vae")},
+        datasets=DATASETS,
+        metrics={"Samples": metric("samples")},
+        reference="data",
+    )
+    rows = []
+    for label in protocol.models:
+        images = np.random.default_rng(seed).integers(0, 256, (8, 1, 16, 16), dtype=np.uint8)
+        path = root / "runs" / label / "cells" / "a.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, samples=images, data=images)
+        rows.append(
+            dataclasses.replace(
+                values()[0],
+                model=label,
+                metric="Samples",
+                artifact=f"{label}/cells/a.npz",
+                artifact_digest=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
+            )
+        )
+    return workspace(root, rows), Subject("p", protocol, "Figure 1.", ()), rows
+
+
+def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> None:
+    place, subject, rows = gallery(tmp_path)
+    report_on(place, "paper", [subject])
+    figure = place.reports("paper") / "figures" / "p.png"
+    drawn = figure.read_bytes()
+    before = digests(place.reports("paper"))
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    report_on(place, "paper", [subject])
+    assert digests(place.reports("paper")) == before
+
+    newer = [dataclasses.replace(row, artifact_digest="ffffffffffff") for row in rows]
+    report_on(workspace(tmp_path, newer), "paper", [subject])
+    assert figure.read_bytes() == drawn
+    assert "earlier arrays" in (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+
+    figure.unlink()
+    report_on(place, "paper", [subject])
+    text = (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+    assert "no longer there" in text
+    assert "`run_protocol p --tier paper` makes it" in text
+
+
+def test_a_broken_or_escaping_array_file_does_not_stop_the_report(tmp_path: Path) -> None:
+    place, subject, rows = gallery(tmp_path)
+    (tmp_path / "runs/GNM/cells/a.npz").write_bytes(b"PK not a zip")
+    rows[1] = dataclasses.replace(rows[1], artifact="../results/paper/p.csv")
+    report_on(workspace(tmp_path, rows), "paper", [subject])
+    assert "no longer there" in (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+
+
+def test_figures_stay_below_300_kilobytes_and_name_no_day(tmp_path: Path) -> None:
+    place, subject, _ = gallery(tmp_path)
+    report_on(place, "paper", [subject])
+    png = (place.reports("paper") / "figures" / "p.png").read_bytes()
+    assert len(png) <= 300_000
+    assert b"Software" not in png
+    assert b"tIME" not in png
+
+
+def test_a_plot_is_drawn_from_the_numbers_alone(tmp_path: Path) -> None:
+    plot = Plot(
+        paper="p", models=MODELS, datasets=DATASETS, metrics=METRICS, seeds=3, hue="dataset"
+    )
+    place = workspace(tmp_path, values())
+    report_on(place, "paper", [Subject("p", plot, "A plot.", PUBLISHED)])
+    assert (place.reports("paper") / "figures" / "p.png").stat().st_size > 5000
+
+
+def test_a_protocol_may_draw_its_own_figure(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    seen: list[int] = []
+
+    def draw(
+        rows: list[ResultRow], published: tuple[PublishedValue, ...], artifacts: Any
+    ) -> Figure:
+        seen.extend((len(rows), len(published), len(artifacts)))
+        figure = Figure(figsize=(1, 1))
+        figure.subplots()
+        return figure
+
+    own: Protocol = dataclasses.replace(TABLE, draw=draw)
+    place = workspace(tmp_path, values())
+    report_on(place, "paper", [Subject("p", own, "A figure.", PUBLISHED)])
+    assert seen == [12, 6, 0]
+    assert (place.reports("paper") / "figures" / "p.png").is_file()
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_protocol_of_the_folder_has_a_page_before_anything_is_measured(
+    name: str, tmp_path: Path
+) -> None:
+    full, protocol, _ = load(name)
+    paths = report(Workspace(tmp_path), "mini", [name])
+    text = (tmp_path / "reports/mini" / f"{full}.md").read_text(encoding="utf-8")
+    assert all(path.is_file() for path in paths)
+    assert "not available yet" in text or not protocol.pending
+    if published_path(full).is_file():
+        for value in read(published_path(full), PublishedValue):
+            assert value.value is None or value.printed in text
+    assert TIERS["mini"].description in text

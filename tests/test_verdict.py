@@ -1,0 +1,244 @@
+"""Verdicts: laws that hold whatever the numbers are."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from reprise.core.results import PublishedValue, ResultRow
+from reprise.core.verdict import (
+    Verdict,
+    judge,
+    margin_of,
+    order_agreement,
+    standard_error,
+    t_quantile,
+)
+from scipy import stats
+
+
+def row(value: float | None, seed: int = 0, **changes: Any) -> ResultRow:
+    base = ResultRow(
+        protocol="p",
+        tier="paper",
+        model="GNM",
+        train="scenes()",
+        dataset="MNIST-4",
+        metric="S-Acc",
+        seed=seed,
+    )
+    return dataclasses.replace(base, **{"value": value, "better": "higher", **changes})
+
+
+def rows(*values: float, **changes: Any) -> list[ResultRow]:
+    return [row(value, seed, **changes) for seed, value in enumerate(values)]
+
+
+def printed(text: str, value: float | None = None, **changes: Any) -> PublishedValue:
+    value = float(text.lstrip("<>")) if value is None else value
+    changes = {"better": "higher", **changes}
+    return PublishedValue(
+        model="GNM", dataset="MNIST-4", metric="S-Acc", value=value, printed=text, **changes
+    )
+
+
+def verdict(
+    found: list[ResultRow], published: PublishedValue | None, tier: str = "paper"
+) -> Verdict:
+    return judge(found, published, tier=tier, seeds=len(found)).verdict
+
+
+def test_one_seed_is_never_a_pass() -> None:
+    for value in (0.9, 0.5, 0.0):
+        assert verdict(rows(value), printed("0.9", spread=0.3)) is Verdict.INCONCLUSIVE
+
+
+def test_seeds_that_agree_closely_within_the_margin_are_equivalent() -> None:
+    judged = judge(rows(0.982, 0.983, 0.9825), printed("0.98"), tier="paper", seeds=3)
+    assert judged.verdict is Verdict.EQUIVALENT
+    assert judged.margin == pytest.approx(0.005)
+    assert judged.margin_origin == "half of the last printed digit"
+    assert judged.interval is not None
+    assert abs(max(judged.interval, key=abs)) < 0.005
+
+
+def test_the_interval_is_that_of_two_one_sided_t_tests() -> None:
+    values = (0.983, 0.981, 0.984, 0.979)
+    judged = judge(rows(*values), printed("0.98"), tier="paper", seeds=4)
+    expected = stats.t.interval(0.90, 3, loc=np.mean(values) - 0.98, scale=stats.sem(values))
+    assert judged.interval == pytest.approx(expected)
+
+
+def test_widening_noise_never_makes_a_pass_out_of_a_failure_nor_certainty_out_of_doubt() -> None:
+    deviations = np.array([-1.0, 0.0, 1.0])
+    for centre in (0.5, 0.79, 0.8, 0.81, 0.95):
+        seen = [
+            verdict(rows(*(centre + width * deviations)), printed("0.80", spread=0.02))
+            for width in np.geomspace(1e-5, 1.0, 60)
+        ]
+        decided = [word for word in seen if word is not Verdict.INCONCLUSIVE]
+        assert len(set(decided)) <= 1, "the noise alone changed what was decided"
+        assert seen[: len(decided)] == decided, "more noise decided what less noise could not"
+
+
+def test_more_evaluation_noise_of_ours_never_widens_the_margin() -> None:
+    published = printed("0.824", n=250)
+    assert margin_of(published, rows(0.8, stderr=0.01, n=250)) == margin_of(
+        published, rows(0.8, stderr=0.5, n=4)
+    )
+    sharp, blunt = rows(0.82, 0.83, 0.82, stderr=0.001), rows(0.82, 0.83, 0.82, stderr=0.2)
+    assert verdict(sharp, published) is Verdict.EQUIVALENT
+    assert verdict(blunt, published) is Verdict.INCONCLUSIVE
+
+
+def test_a_smaller_test_set_of_ours_does_not_widen_the_margin() -> None:
+    published = printed("10450", n=6000)
+    large = rows(10450, stderr=60 / 6000**0.5, n=6000)
+    small = rows(10450, stderr=60 / 60**0.5, n=60)
+    assert margin_of(published, large)[0] == pytest.approx(2 * 60 / 6000**0.5)
+    assert margin_of(published, small)[0] == pytest.approx(margin_of(published, large)[0])
+
+
+def test_verdicts_mirror_when_all_signs_do() -> None:
+    mirror = {Verdict.BETTER: Verdict.BETTER, Verdict.WORSE: Verdict.WORSE}
+    for centre in (1.0, 4.9, 5.0, 5.2, 9.0):
+        values = [centre - 0.02, centre, centre + 0.02]
+        ours = verdict(rows(*values), printed("5.0"))
+        flipped = verdict(
+            rows(*(-value for value in values)), printed("-5.0", value=-5.0, better="lower")
+        )
+        assert flipped is mirror.get(ours, ours)
+    assert verdict(rows(8.9, 9.0, 9.1), printed("5.0")) is Verdict.BETTER
+    assert verdict(rows(8.9, 9.0, 9.1), printed("5.0", better="lower")) is Verdict.WORSE
+
+
+def test_more_seeds_do_not_make_a_faithful_reproduction_worse_by_the_papers_own_luck() -> None:
+    random = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        theirs, *ours = random.normal(100.0, 3.0, 21)
+        word = verdict(rows(*ours), printed(f"{theirs:.1f}"))
+        wrong += word in (Verdict.BETTER, Verdict.WORSE)
+    assert wrong / 400 < 0.13  # two sides of 5 %, and chance
+
+
+def test_the_largest_margin_that_applies_is_taken_and_says_its_origin() -> None:
+    assert margin_of(printed("0.824"))[0] == pytest.approx(0.0005)
+    assert margin_of(printed("0.824"))[1] == "half of the last printed digit"
+    assert margin_of(printed("33740", confidence="doubtful digit"))[0] == 5
+    margin, origin = margin_of(printed("0.8", spread=0.1, spread_kind="std over 5 seeds"))
+    assert margin == pytest.approx(0.2)
+    assert "std over 5 seeds" in origin
+    margin, origin = margin_of(printed("0.824", n=250))
+    assert margin == pytest.approx(2 * (0.824 * 0.176 / 250) ** 0.5, rel=0.02)
+    assert "binomial" in origin
+    assert 0.005 < margin_of(printed("0.000", n=250))[0] < 0.02, "none of 250 is no certainty"
+
+
+def test_exact_quantities_are_compared_at_their_printed_digits_even_below_tier_paper() -> None:
+    parameters = printed("2.9M", value=2.9e6, better="neither")
+    exact = row(2_930_708.0, dialect="exact", better="neither")
+    assert verdict([exact], parameters) is Verdict.EQUIVALENT
+    assert verdict([exact], parameters, "mini") is Verdict.EQUIVALENT
+    assert verdict([exact], parameters, "demo") is Verdict.INCOMPARABLE
+    assert (
+        verdict([row(3_848_212.0, dialect="exact", better="neither")], parameters) is Verdict.WORSE
+    )
+    assert verdict([row(2_930_708.0)], parameters) is Verdict.INCONCLUSIVE, "not declared exact"
+    assert verdict([row(2_930_708.0, dialect="inexact")], parameters) is Verdict.INCONCLUSIVE
+
+
+def test_seeds_that_agree_to_the_last_bit_prove_nothing_of_a_noisy_metric() -> None:
+    assert verdict(rows(160.0, 160.0, 160.0), printed("160")) is Verdict.INCONCLUSIVE
+    assert (
+        verdict(rows(0.0, 0.0, 0.0, stderr=0.0, n=250), printed("0.000", n=250))
+        is Verdict.EQUIVALENT
+    )
+
+
+@pytest.mark.parametrize("tier", ["demo", "mini"])
+def test_a_smaller_tier_is_incomparable_and_says_so(tier: str) -> None:
+    judged = judge(rows(0.98, 0.98), printed("0.98"), tier=tier, seeds=2)
+    assert judged.verdict is Verdict.INCOMPARABLE
+    assert tier in judged.reason
+    assert judged.difference == pytest.approx(0.0), "the difference is still shown"
+
+
+def test_stand_in_data_and_other_dialects_are_incomparable() -> None:
+    digits = rows(0.98, 0.981, dataset_spec="scenes(rule='mnist4', source='digits')")
+    assert "digits" in judge(digits, printed("0.98"), tier="paper", seeds=2).reason
+    mixed = [row(0.98, 0, dialect="judge=1"), row(0.98, 1, dialect="judge=2")]
+    assert verdict(mixed, printed("0.98")) is Verdict.INCOMPARABLE
+    theirs = printed("0.98", dialect="particles=100")
+    same = {"dialect": "particles=100 sigma=0.2"}
+    assert verdict(rows(0.979, 0.981, 0.98, **same), theirs) is not Verdict.INCOMPARABLE
+    assert verdict(rows(0.979, 0.981, 0.98, dialect="particles=10"), theirs) is Verdict.INCOMPARABLE
+
+
+def test_nothing_is_averaged_over_holes() -> None:
+    for hole in ("failed", "diverged", "n/a", "not available yet"):
+        judged = judge(
+            [row(0.98), row(None, 1, status=hole)], printed("0.98"), tier="paper", seeds=2
+        )
+        assert judged.verdict is Verdict.MISSING
+        assert hole in judged.reason
+        assert judged.mean is None
+    judged = judge(rows(0.98, 0.98), printed("0.98"), tier="paper", seeds=3)
+    assert (judged.verdict, judged.reason) == (Verdict.MISSING, "2 of 3 seeds measured")
+    assert judge([row(float("nan"))], None, tier="paper").verdict is Verdict.MISSING
+    assert judge([], printed("0.98"), tier="paper").reason == "not measured yet"
+
+
+def test_a_censored_value_is_never_equal_but_can_be_decided_from_one_side() -> None:
+    capped = rows(2000, 2000, 2000, censored=">")
+    assert verdict(capped, printed("2000")) is Verdict.INCONCLUSIVE
+    assert verdict(capped, printed(">2000")) is Verdict.INCONCLUSIVE
+    assert verdict(capped, printed("500")) is Verdict.BETTER
+    assert verdict(capped, printed("5000")) is Verdict.INCONCLUSIVE
+    assert verdict(rows(499, 500, 501), printed(">2000")) is Verdict.WORSE
+    assert verdict(rows(4990, 5000, 5010), printed(">2000")) is Verdict.INCONCLUSIVE
+
+
+def test_standard_deviations_divide_by_n_minus_one() -> None:
+    assert judge(rows(1.0, 2.0, 3.0), None, tier="paper", seeds=3).std == pytest.approx(1.0)
+
+
+def test_lucky_agreement_of_seeds_is_no_more_precise_than_each_evaluation() -> None:
+    assert standard_error(rows(0.5, 0.5, 0.5, stderr=0.03)) == pytest.approx(0.03 / 3**0.5)
+    assert t_quantile(2) == pytest.approx(stats.t.ppf(0.95, 2))
+
+
+def column(ours: list[float], theirs: list[str]) -> list[tuple[list[ResultRow], PublishedValue]]:
+    return [(rows(a), printed(b)) for a, b in zip(ours, theirs, strict=True)]
+
+
+def test_order_agreement_is_kendalls_tau_over_models_with_both_numbers() -> None:
+    ours, theirs = [3.0, 1.0, 2.0, 2.0, 9.0], ["5", "1", "2", "3", "4"]
+    agreement = order_agreement(column(ours, theirs))
+    assert agreement is not None
+    expected = stats.kendalltau(ours, [float(text) for text in theirs]).statistic
+    assert agreement.tau == pytest.approx(expected)
+    assert agreement.n == 5
+    holes = [*column(ours, theirs), ([row(None, status="failed")], printed("7")), (rows(1.0), None)]
+    assert order_agreement(holes) == agreement
+    assert order_agreement(column([1.0], ["1"])) is None
+
+
+def test_order_leaves_open_what_bounds_leave_open() -> None:
+    agreement = order_agreement(column([1.0, 2.0], [">2000", ">2000"]))
+    assert agreement is not None
+    assert (agreement.agree, agreement.disagree, agreement.tau) == (0, 0, None)
+    agreement = order_agreement(column([1.0, 2.0], ["1500", ">2000"]))
+    assert agreement is not None
+    assert agreement.agree == 1
+
+
+def test_verdicts_and_reports_start_without_torch() -> None:
+    modules = "core.verdict render.table render.figures render.document render.check render.compare"
+    imports = "; ".join(f"import reprise.{name}" for name in modules.split())
+    code = f"import sys; {imports}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
