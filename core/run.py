@@ -94,9 +94,20 @@ class Run:
                 self.model_class.version,
                 {k: v for k, v in config.items() if k not in evaluation},
             ],
-            "dataset": [self.dataset.name, self.data.version, _non_defaults(self.data)],
+            "dataset": [self.dataset.name, self.data.version, non_defaults(self.data)],
             "training": _difference(self.recipe.training, self.published.training),
             "seed": self.seed,
+        }
+
+    @cached_property
+    def evaluation(self) -> dict[str, Value]:
+        """The evaluation options that differ from the defaults: part of a cell's identity, never of the run's."""
+        changed = _difference(self.recipe.config, self.published.config)
+        options = dataclasses.fields(self.recipe.config)
+        return {
+            f.name: changed[f.name]
+            for f in options
+            if f.metadata.get("evaluation") and f.name in changed
         }
 
     @cached_property
@@ -121,6 +132,10 @@ class Run:
         ).lower()
         return f"{name}-{self.data.info.name}-s{self.seed}-{digest}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What travels to a worker process: the fields, not what was derived from them."""
+        return Run, (self.model, self.dataset, self.training, self.seed)
+
     def stream(self, *names: object) -> int:
         """A seed for one named use of randomness: `run.stream("step", t)`, `run.stream("measure", cell)`."""
         return stream(self.id, *names)
@@ -138,10 +153,11 @@ def _difference(now: Any, published: Any) -> dict[str, Value]:
     return {key: value for key, value in mine.items() if value != theirs[key]}
 
 
-def _non_defaults(data: Dataset) -> dict[str, Value]:
+def non_defaults(thing: Any) -> dict[str, Value]:
+    """The fields of a dataset or metric that differ from their defaults."""
     result: dict[str, Value] = {}
-    for f in dataclasses.fields(data):  # type: ignore[arg-type]  # every Dataset is a dataclass
-        value = getattr(data, f.name)
+    for f in dataclasses.fields(thing):
+        value = getattr(thing, f.name)
         if f.default is dataclasses.MISSING or value != f.default:
             result[f.name] = value
     return result

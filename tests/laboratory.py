@@ -97,6 +97,55 @@ class Mute(Sketch):
         return super().log_weights(x, particles).sum(0)
 
 
+class Unfinished(GenerativeModel[Latents]):
+    """Breaks the contract: two methods are missing."""
+
+    def __init__(self, config: SketchConfig, data: DatasetInfo) -> None:
+        super().__init__(config, data)
+
+    recipe = Sketch.recipe
+    loss = Sketch.loss
+    log_weights = Sketch.log_weights
+    prior = Sketch.prior
+
+
+class Forgetful(Sketch):
+    """Breaks the contract: training changes a number that no checkpoint knows."""
+
+    def __init__(self, config: SketchConfig, data: DatasetInfo) -> None:
+        super().__init__(config, data)
+        self.steps = 0
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        self.steps += 1
+        return super().loss(x, step)
+
+    def log_weights(self, x: Tensor, particles: int) -> Tensor:
+        return super().log_weights(x, particles) + self.steps
+
+
+class Raising(Sketch):
+    """Breaks the contract: decode raises."""
+
+    def decode(self, z: Latents) -> Tensor:
+        raise RuntimeError("no paint left")
+
+
+class Random(Sketch):
+    """Breaks the contract: draws from a generator that nobody seeds."""
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        value, terms = super().loss(x, step)
+        return value * float(np.random.default_rng().uniform(1, 2)), terms
+
+
+class Vector(Sketch):
+    """Breaks the contract: one loss per image."""
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return -self._log_weights(x), {}
+
+
 @dataclass(frozen=True)
 class Blobs(Dataset):
     """Blurred squares, 8x8, from a seed."""

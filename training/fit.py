@@ -45,24 +45,35 @@ class Fitted:
     note: str = ""
 
 
-class Stop:
-    """Says when to stop early: after a deadline, or once SIGINT or SIGTERM has come.
+def never() -> bool:
+    """The `stop` of a run that has all the time it needs."""
+    return False
 
-    As a context manager it turns the first such signal into a request; a second one interrupts at once.
+
+class Stop:
+    """Says when to stop early: after a deadline, or once a signal has come.
+
+    As a context manager it turns the first such signal into a request, heeded at the next step; a second one,
+    or the first while `at_once` is set (nothing half-done is worth keeping), interrupts immediately.
     """
 
-    def __init__(self, deadline: float = math.inf) -> None:
-        """deadline: on `time.monotonic`'s clock."""
-        self.deadline = deadline
-        self.signal: int | None = None
+    def __init__(
+        self,
+        deadline: float = math.inf,
+        signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM),
+        orphaned: Callable[[], bool] = never,
+    ) -> None:
+        """deadline: on `time.time`'s clock, which processes share. orphaned: whether nobody waits for us any more."""
+        self.deadline, self.signals, self.orphaned = deadline, signals, orphaned
+        self.signalled = self.at_once = False
 
     def __call__(self) -> bool:
         """Whether to stop now."""
-        return self.signal is not None or time.monotonic() >= self.deadline
+        return self.signalled or time.time() >= self.deadline or self.orphaned()
 
     def __enter__(self) -> Stop:
         """Listen for signals."""
-        self._before = {s: signal.signal(s, self._heard) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._heard) for number in self.signals}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,15 +81,11 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
+    def _heard(self, _number: int, _frame: FrameType | None) -> None:
+        interrupt = self.at_once or self.signalled
+        self.signalled = True
+        if interrupt:
             raise KeyboardInterrupt
-        self.signal = number
-
-
-def never() -> bool:
-    """The `stop` of a run that has all the time it needs."""
-    return False
 
 
 def fit(

@@ -1,0 +1,454 @@
+"""The command line: `run_protocol` and `reprise list | show | run | report | check | compare | data | check-model`.
+
+Whatever needs torch is imported inside the command that needs it, so that listing and showing start at once. An error
+that the user can mend is one sentence and exit code 3; an interruption is 130 and can be called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
+
+from .core import protocol as protocols
+from .core import results, spec
+from .core.errors import DataError, UsageError, unknown
+from .core.protocol import TIERS, Protocol, TierName
+from .core.results import PublishedValue, ResultRow
+from .core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from .launch.executors import Place
+    from .launch.plan import Plan, Request
+
+HOLDS, FAILED, USAGE, INTERRUPTED = 0, 1, 3, 130
+USAGE_HELP = """exit codes: 0 all is well; 1 a cell failed, or a check found a regression; 2 could not be judged;
+3 something asked for cannot be done (one sentence says what); 130 interrupted, call again to go on"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The umbrella command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except UsageError as error:
+        if arguments.verbose:
+            traceback.print_exc()
+        print(f"reprise: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("reprise: interrupted; call again to go on", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `reprise list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return HOLDS
+
+
+def run_protocol(argv: Sequence[str] | None = None) -> int:
+    """`run_protocol X` is `reprise run X`."""
+    return main(["run", *(sys.argv[1:] if argv is None else argv)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    whole = _Parser(
+        prog="reprise",
+        description="Re-run the tables and figures of papers, and say whether they agree.",
+        epilog=USAGE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--root", type=Path, default=Path(), help="folder of results/, reports/ and runs/ (here)"
+    )
+    common.add_argument(
+        "-v", "--verbose", action="store_true", help="show the traceback of an error, too"
+    )
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, parents=[common])
+        made.set_defaults(command=function)
+        return made
+
+    add("list", _list, "the protocols, and how much of each is done")
+    show = add(
+        "show",
+        _show,
+        "one protocol: its question, published values, what is done and what is missing",
+    )
+    show.add_argument("protocol", metavar="PROTOCOL")
+    show.add_argument("--tier", choices=get_args(TierName))
+
+    run = add("run", _run, "train and measure what is missing of a protocol, and report it")
+    run.add_argument(
+        "protocol",
+        metavar="PROTOCOL",
+        help="`reprise list` shows them; table1 is short for gnm_table1",
+    )
+    run.add_argument("--tier", choices=get_args(TierName), default="demo", help="how large (demo)")
+    run.add_argument(
+        "--models", type=_labels, default=(), metavar="A,B", help="only these rows of the table"
+    )
+    run.add_argument(
+        "--datasets", type=_labels, default=(), metavar="A,B", help="only these datasets"
+    )
+    run.add_argument(
+        "--metrics", type=_labels, default=(), metavar="A,B", help="only these metrics"
+    )
+    run.add_argument("--seeds", type=_count, metavar="N", help="how many seeds (the tier's number)")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change an option: model.lr=3e-4, training.steps=500, dataset.canvas=64, metric.particles=10",
+    )  # fmt: skip
+    run.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="LABEL=MODULE:CLASS",
+        help="add a row of your own",
+    )
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="", help="(bf16 on CUDA, fp32 on the CPU)"
+    )
+    run.add_argument(
+        "--workers",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="runs at a time (CPU: cores, at most 4)",
+    )
+    run.add_argument(
+        "--budget",
+        type=_seconds,
+        metavar="40m",
+        help="stop at a checkpoint after 90s, 40m, 2h or 1h30m",
+    )
+    run.add_argument(
+        "--checkpoint-every",
+        type=_seconds,
+        default=60.0,
+        metavar="60s",
+        help="what a kill may cost",
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="time a few steps; print cells, hours, memory and disk",
+    )
+
+    report = add("report", _report, "write the pages of reports/ anew from the CSVs of results/")
+    report.add_argument("protocols", nargs="*", metavar="PROTOCOL", help="(all that have results)")
+    report.add_argument("--tier", choices=get_args(TierName), help="(all that have results)")
+
+    data = add(
+        "data", _data, "fetch the files of a dataset, or verify that they are the right ones"
+    )
+    data.add_argument("action", choices=("fetch", "verify"))
+    data.add_argument("name", metavar="NAME")
+
+    check = add("check-model", _check_model, "does a class keep the contract of GenerativeModel?")
+    check.add_argument(
+        "model", metavar="MODULE:CLASS", help="or the name of a model of this repository"
+    )
+    return whole
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    began = time.time()
+    protocols.load(arguments.protocol)  # a mistyped name is told before torch is imported
+    from .launch.processes import warm_up
+
+    warm_up()
+    from .launch.executors import Place, local
+    from .launch.plan import Request, collect, plan
+
+    workspace = Workspace(arguments.root)
+    request = Request(
+        arguments.protocol,
+        arguments.tier,
+        arguments.models,
+        arguments.datasets,
+        arguments.metrics,
+        arguments.seeds,
+        tuple(_change(text) for text in arguments.set),
+        tuple(_addition(text) for text in arguments.model),
+    )
+    deadline = math.inf if arguments.budget is None else began + arguments.budget
+    place = Place(
+        arguments.device,
+        arguments.precision,
+        arguments.workers,
+        deadline,
+        arguments.checkpoint_every,
+    )
+    todo = plan(request, workspace)
+    _say(
+        f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
+    )
+    if arguments.dry_run:
+        return _dry_run(todo, workspace, place)
+    collect(todo, workspace)
+    outcome = None
+    if todo.jobs:
+        from .launch.display import Display
+
+        left = {
+            job.run.id: (job.run.model.name, job.run.recipe.training.steps, len(job.cells))
+            for job in todo.jobs
+        }
+        display = Display(left, place.sized()[0])
+        try:
+            outcome = local(todo.jobs, workspace, place, display, lambda: collect(todo, workspace))
+        finally:
+            display.close()
+            collect(todo, workspace)
+    if outcome is None or not outcome.interrupted:
+        _print_report(workspace, todo.tier, todo.name)
+    return _end(request, workspace, outcome)
+
+
+def _end(request: Request, workspace: Workspace, outcome: Any) -> int:
+    """Say what failed and what is left."""
+    from .launch.plan import plan
+
+    if outcome is None:
+        return HOLDS
+    for trouble in outcome.troubles:
+        print(f"reprise: {trouble}", file=sys.stderr)
+    left = plan(request, workspace)
+    if outcome.failed:
+        _say(
+            f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
+        )
+    if outcome.stopped or outcome.interrupted:
+        why = "interrupted" if outcome.interrupted else "the budget is over"
+        _say(f"{why}: {left.missing} cells in {len(left.jobs)} runs are left; call again to go on")
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.mendable:
+        return USAGE
+    return FAILED if outcome.failed else HOLDS
+
+
+def _dry_run(todo: Plan, workspace: Workspace, place: Place) -> int:
+    from tabulate import tabulate
+
+    from .launch.display import duration
+    from .launch.estimate import estimates
+
+    lines, seconds, memory, disk, trouble = [], 0.0, 0, 0, False
+    workers, threads = place.sized()
+    for done, (job, found) in enumerate(estimates(todo.jobs, workspace, place), 1):
+        _say(f"timed {done} of {len(todo.jobs)}: {job.run.id}")
+        seconds, disk = seconds + found.seconds, disk + found.disk
+        memory, trouble = max(memory, found.memory), trouble or bool(found.trouble)
+        numbers = [
+            f"{found.seconds_per_step:.3g}",
+            f"{found.seconds / 3600:.2f}",
+            _mebibytes(found.memory),
+        ]
+        shown = (
+            [*numbers, _mebibytes(found.disk)] if not found.trouble else [found.trouble, "", "", ""]
+        )
+        lines.append([job.run.id, len(job.cells), found.steps_left, *shown])
+    heads = ["run", "cells", "steps left", "s/step", "hours", "memory MiB", "disk MiB"]
+    if lines:
+        print(tabulate(lines, heads, disable_numparse=True))
+    at_once = max(1, min(workers, len(lines)))
+    print(
+        f"{todo.missing} cells to do in {len(lines)} runs; training takes {duration(seconds)} of work, about "
+        f"{duration(seconds / at_once)} with {at_once} workers of {threads} threads; measuring comes on top; "
+        f"peak memory {_mebibytes(memory * at_once)} MiB, disk {_mebibytes(disk)} MiB"
+    )
+    return USAGE if trouble else HOLDS
+
+
+def _print_report(workspace: Workspace, tier: TierName, name: str) -> None:
+    from .render import document, table
+
+    _, protocol, _ = protocols.load(name)
+    path = workspace.results(tier, name)
+    written = document.report(workspace, tier, [name])
+    laid = table.build(name, protocol, results.read(path, ResultRow), _published(name), tier)
+    print(table.to_terminal(laid))
+    print()
+    for file in dict.fromkeys([path, *written]):
+        print(file)
+
+
+def _list(_: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    workspace, lines = Workspace(_.root), []
+    for name in protocols.names():
+        _full, protocol, text = protocols.load(name)
+        counts = [_progress(workspace, name, protocol, tier) for tier in TIERS]
+        lines.append([name, *counts, text.strip().partition("\n")[0]])
+    print(tabulate(lines, ["protocol", *TIERS, "question"], disable_numparse=True))
+    print("\ncells measured of cells there are, per tier; `reprise show PROTOCOL` says more")
+    return HOLDS
+
+
+def _progress(workspace: Workspace, name: str, protocol: Protocol, tier: TierName) -> str:
+    wanted = _wanted(name, protocol, tier)
+    done = {
+        row.key for row in _rows(workspace, tier, name) if row.status in ("ok", "n/a", "diverged")
+    }
+    return f"{len(wanted & done)}/{len(wanted)}"
+
+
+def _wanted(name: str, protocol: Protocol, tier: TierName) -> set[tuple[str, str, str, int]]:
+    cells = protocol.cells(name, TIERS[tier].seeds or protocol.seeds)
+    return {(cell.model_label, cell.dataset_label, cell.metric_label, cell.seed) for cell in cells}
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    workspace = Workspace(arguments.root)
+    name, protocol, text = protocols.load(arguments.protocol)
+    from .render import table
+
+    measured = [tier for tier in TIERS if _rows(workspace, tier, name)]
+    tier: TierName = arguments.tier or (measured[-1] if measured else "demo")
+    rows = _rows(workspace, tier, name)
+    print(
+        f"{name} — {protocol.paper}\n\n{text.strip()}\n\nTier {tier}: {TIERS[tier].description}.\n"
+    )
+    print(table.to_terminal(table.build(name, protocol, rows, _published(name), tier)))
+    missing = _wanted(name, protocol, tier) - {row.key for row in rows if row.status != "failed"}
+    if missing:
+        print(f"\n{len(missing)} cells are missing; `run_protocol {name} --tier {tier}` makes them")
+    return HOLDS
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from .render import document
+
+    workspace, written = Workspace(arguments.root), []
+    chosen = [protocols.load(name)[0] for name in arguments.protocols]
+    for tier in [arguments.tier] if arguments.tier else list(TIERS):
+        there = [name for name in protocols.names() if workspace.results(tier, name).exists()]
+        if absent := sorted(set(chosen) - set(there)) if arguments.tier else []:
+            raise DataError(
+                f"{workspace.results(tier, absent[0])} does not exist; "
+                f"`run_protocol {absent[0]} --tier {tier}` makes it"
+            )
+        names = [name for name in there if not chosen or name in chosen]
+        if names:
+            written += document.report(workspace, tier, names)
+    if not written:
+        raise DataError(
+            f"{workspace.root / 'results'} has no results to report; `run_protocol` makes some"
+        )
+    for file in written:
+        print(file)
+    return HOLDS
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from .core import progress
+    from .data import _registry
+
+    if arguments.action == "fetch":
+        last = 0.0
+
+        def watch(what: str, done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > 2:
+                last = time.monotonic()
+                _say(f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+        with progress.watched_by(watch):
+            for path in _registry.fetch(arguments.name):
+                print(path)
+        return HOLDS
+    checks = _registry.verify(arguments.name)
+    for check in checks:
+        print(check)
+    if not all(check.ok for check in checks):
+        raise DataError(
+            f"{arguments.name} is not whole; mend it with `reprise data fetch {arguments.name}`"
+        )
+    return HOLDS
+
+
+def _check_model(arguments: argparse.Namespace) -> int:
+    from .launch.contract import check_model
+
+    for finding in check_model(spec.model(arguments.model)):
+        print(f"ok  {finding}", flush=True)
+    print(f"{arguments.model} keeps the contract")
+    return HOLDS
+
+
+def _rows(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
+    path = workspace.results(tier, name)
+    return results.read(path, ResultRow) if path.exists() else []
+
+
+def _published(name: str) -> list[PublishedValue]:
+    path = protocols.published_path(name)
+    return results.read(path, PublishedValue) if path.exists() else []
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f}"
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a duration; expected 90s, 40m, 2h or 1h30m"
+        )
+    return sum(
+        float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in parts
+    )
+
+
+def _change(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or "." not in key:
+        raise UsageError(f"--set {text!r} cannot be read; expected KEY=VALUE such as model.lr=3e-4")
+    if key.partition(".")[0] not in ("model", "training", "dataset", "metric"):
+        raise unknown("--set key", key, ["model.", "training.", "dataset.", "metric."])
+    return key.strip(), value.strip()
+
+
+def _addition(text: str) -> tuple[str, spec.Spec]:
+    label, equals, where = text.partition("=")
+    if not equals or not label.strip() or not where.strip():
+        raise UsageError(
+            f"--model {text!r} cannot be read; expected LABEL=MODULE:CLASS such as SLATE=my_lab.slate:SLATE"
+        )
+    return label.strip(), spec.model(where.strip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

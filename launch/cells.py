@@ -1,0 +1,118 @@
+"""The files of a measured cell, runs/<run>/cells/<cell>.json and .npz: where measuring and collecting meet."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import UsageError
+from ..core.files import write_bytes, write_text
+from ..core.results import ResultRow
+from ..core.workspace import Workspace
+
+# What a cell file holds: everything of a row but what it is, which the plan knows and labels differently per protocol.
+PLANNED = {"protocol", "tier", "model", "train", "dataset", "metric", "seed", "better"}
+PLANNED |= {"model_spec", "dataset_spec", "metric_spec", "run", "cell"}
+MEASURED = tuple(f.name for f in dataclasses.fields(ResultRow) if f.name not in PLANNED)
+
+
+def path(workspace: Workspace, run: str, cell: str) -> Path:
+    """Where a cell's numbers are."""
+    return workspace.run(run) / "cells" / f"{cell}.json"
+
+
+def read(workspace: Workspace, run: str, cell: str) -> dict[str, Any] | None:
+    """What was measured, or None: not measured, or the file is damaged, and then it is measured again."""
+    try:
+        stored = json.loads(path(workspace, run, cell).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(stored, dict) and stored.keys() == set(MEASURED)
+    return stored if whole else None
+
+
+def write(workspace: Workspace, run: str, cell: str, found: Mapping[str, Any]) -> None:
+    """Write a cell's numbers whole."""
+    blank = {f.name: f.default for f in dataclasses.fields(ResultRow) if f.name in MEASURED}
+    text = json.dumps({**blank, **found}, indent=1, sort_keys=True, allow_nan=False)
+    write_text(path(workspace, run, cell), text + "\n")
+
+
+def measured(row: ResultRow) -> dict[str, Any]:
+    """The measured columns of a row."""
+    return {name: getattr(row, name) for name in MEASURED}
+
+
+def row(planned: ResultRow, stored: Mapping[str, Any]) -> ResultRow:
+    """The row of a cell: what it is, from the plan, and the number, from its file."""
+    return dataclasses.replace(planned, **stored)
+
+
+def write_arrays(
+    workspace: Workspace, run: str, cell: str, arrays: Mapping[str, NDArray[Any]]
+) -> tuple[str, str]:
+    """Store arrays beside the cell; (path below runs/, digest of their names, types, shapes and values)."""
+    if not arrays:
+        return "", ""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{k: arrays[k] for k in sorted(arrays)})
+    target = path(workspace, run, cell).with_suffix(".npz")
+    write_bytes(target, buffer.getvalue())
+    return f"{run}/cells/{target.name}", digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def locked(
+    file: Path, waiting: Callable[[str], None] | None = None, stop: Callable[[], bool] | None = None
+) -> Iterator[bool]:
+    """Hold `file` locked; yields False if `stop()` came before the lock did.
+
+    The kernel drops the lock with its process, so nothing stale remains after a kill. waiting: told once who holds it.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {file}: {error.strerror}; choose another folder with --root "
+            "or make this one writable"
+        ) from error
+    with os.fdopen(handle, "r+b") as held:
+        told = False
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if waiting is not None and not told:
+                    owner = held.read(32).decode(errors="replace").strip() or "unknown"
+                    waiting(f"waiting for process {owner}, which is working on it")
+                    told = True
+                if stop is not None and stop():
+                    yield False
+                    return
+                time.sleep(0.1)
+        with contextlib.suppress(
+            OSError
+        ):  # the number is for people; a full disk is not worth failing here
+            held.truncate(0)
+            os.pwrite(held.fileno(), str(os.getpid()).encode(), 0)
+        yield True

@@ -1,0 +1,244 @@
+"""Does a class keep the contract of GenerativeModel? Says which method does not, and which shape was wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core import spec
+from ..core.dataset import DatasetInfo
+from ..core.errors import ContractError, UsageError
+from ..core.model import GenerativeModel, Locates, Recipe, Resamples, Training
+from ..core.randomness import seeded
+from ..core.spec import Spec
+from ..training.engine import choose, computing
+
+# Data that a model may be made for; a model need fit one of them only.
+KINDS = (
+    DatasetInfo("gray64", (1, 64, 64), objects=4),
+    DatasetInfo("gray128", (1, 128, 128), objects=4),
+    DatasetInfo("rgb64", (3, 64, 64), "rgb", objects=4),
+    DatasetInfo("rgb128", (3, 128, 128), "rgb", objects=4),
+    DatasetInfo("binary28", (1, 28, 28), "binary", objects=1),
+    DatasetInfo("gray8", (1, 8, 8), objects=1),
+)
+BATCH, PARTICLES = 2, 3
+
+
+def check_model(model: Spec, data: DatasetInfo | None = None) -> Iterator[str]:
+    """Yield what holds, one sentence at a time; raise ContractError at the first thing that does not.
+
+    data: what to make the model for; the first of KINDS that its recipe accepts when None.
+    """
+    cls = spec.load(model)
+    name = cls.__name__
+    if not issubclass(cls, GenerativeModel):
+        raise ContractError(f"{name} does not derive from reprise.core.model.GenerativeModel")
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise ContractError(
+            f"{name} lacks {', '.join(lacking)}; core/model.py says what each returns"
+        )
+    for final in ("elbo", "log_marginal", "sample", "reconstruct"):
+        if getattr(cls, final) is not getattr(GenerativeModel, final):
+            raise ContractError(
+                f"{name}.{final} is overridden; it is final, and follows from the six methods"
+            )
+    yield "all six methods are there"
+    recipe, data = _recipe(cls, data)
+    yield f"recipe({data.name}): {recipe.training}"
+    config = dataclasses.replace(
+        recipe.config, **spec.checked(type(recipe.config), dict(model.options), "model")
+    )
+    with computing(choose("cpu", "fp32")):
+        yield from _behaviour(cls, config, data, recipe.training)
+
+
+def _recipe(
+    cls: type[GenerativeModel[Any]], data: DatasetInfo | None
+) -> tuple[Recipe, DatasetInfo]:
+    refusals = []
+    for info in KINDS if data is None else (data,):
+        try:
+            recipe = _call(cls, "recipe", cls.recipe, info)
+        except ContractError:
+            raise
+        except UsageError as error:
+            refusals.append(f"{info.name}: {error}")
+            continue
+        if not isinstance(recipe, Recipe) or not _is_frozen(recipe.config):
+            raise ContractError(
+                f"{cls.__name__}.recipe returned {recipe!r}; expected a Recipe whose config is a frozen dataclass"
+            )
+        if not isinstance(recipe.training, Training):
+            raise ContractError(
+                f"{cls.__name__}.recipe gave training={recipe.training!r}; expected a Training"
+            )
+        training = {f.name for f in dataclasses.fields(Training)}
+        for f in dataclasses.fields(recipe.config):
+            if f.name in training:
+                raise ContractError(
+                    f"{type(recipe.config).__name__}.{f.name} is the name of a Training field too; "
+                    "`--set model.x` could mean either, rename it"
+                )
+        return recipe, info
+    raise ContractError(
+        f"{cls.__name__}.recipe accepts none of the data that were tried: {'; '.join(refusals)}"
+    )
+
+
+def _is_frozen(config: Any) -> bool:
+    parameters = getattr(type(config), "__dataclass_params__", None)
+    return parameters is not None and bool(parameters.frozen)
+
+
+def _behaviour(
+    cls: type[GenerativeModel[Any]], config: Any, data: DatasetInfo, training: Training
+) -> Iterator[str]:
+    name, engine = cls.__name__, choose("cpu", "fp32")
+
+    def build(seed: int) -> GenerativeModel[Any]:
+        with seeded(seed):
+            return engine.place(_call(cls, "__init__", cls, config, data))
+
+    model = build(0)
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise ContractError(f"{name} has no parameters")
+    grouped = [
+        p
+        for group in _call(cls, "parameter_groups", model.parameter_groups)
+        for p in group["params"]
+    ]
+    if sorted(map(id, grouped)) != sorted(map(id, parameters.values())):
+        raise ContractError(
+            f"{name}.parameter_groups has {len(grouped)} parameters; "
+            f"expected each of the model's {len(parameters)} exactly once"
+        )
+    with seeded(1):
+        pixels = torch.rand(BATCH, *data.shape)
+    x = pixels.to(memory_format=torch.channels_last)
+    step = torch.zeros(())
+
+    def loss(of: GenerativeModel[Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        with seeded(2):
+            return _call(cls, "loss", of.loss, x, step)  # type: ignore[no-any-return]
+
+    optimizer = engine.optimizer(model, training)
+    result = loss(model.train())
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
+        raise ContractError(
+            f"{name}.loss returned {type(result).__name__}; expected (scalar, dictionary of terms)"
+        )
+    value, terms = result
+    _shaped(name, "loss", value, ())
+    for key, term in terms.items():
+        _shaped(name, f"loss, term {key!r},", term, ())
+    if set(terms) & {"loss", "gradient_norm", "step", "steps_per_second"}:
+        raise ContractError(
+            f"{name}.loss names a term {sorted(terms)}; loss, gradient_norm and step are taken"
+        )
+    _call(cls, "loss(...).backward", value.backward)
+    gradients = {key: p.grad for key, p in parameters.items() if p.grad is not None}
+    if not gradients:
+        raise ContractError(f"{name}.loss gives no parameter a gradient")
+    for key, gradient in gradients.items():
+        if not gradient.isfinite().all():
+            raise ContractError(f"{name}.loss gives {key} a gradient that is not finite")
+    yield f"loss: a finite scalar, {len(gradients)} of {len(parameters)} parameters have a gradient"
+    if not torch.equal(value, loss(build(0).train())[0]):
+        raise ContractError(
+            f"{name}.loss differs between two calls with the same seed; draw from torch's generator only"
+        )
+    yield "loss: the same under the same seed"
+    optimizer.step()
+
+    model.eval()
+    with torch.no_grad():
+        weights = _seeded(cls, "log_weights", model.log_weights, x, PARTICLES)
+        _shaped(name, f"log_weights(x, {PARTICLES})", weights, (PARTICLES, BATCH))
+        for method, draw, argument in (("prior", model.prior, BATCH), ("infer", model.infer, x)):
+            latents = _seeded(cls, method, draw, argument)
+            _latents(name, method, latents)
+            image = _call(cls, "decode", model.decode, latents)
+            _shaped(name, f"decode({method}(...))", image, (BATCH, *data.shape))
+        yield f"log_weights: {(PARTICLES, BATCH)}; prior, infer and decode: {(BATCH, *data.shape)}"
+        other = build(3)
+        try:
+            other.load_state_dict(model.state_dict())
+        except RuntimeError as error:
+            raise ContractError(
+                f"{name}: its state_dict does not load into a new {name}: {error}"
+            ) from error
+        again = _seeded(cls, "log_weights", other.eval().log_weights, x, PARTICLES)
+        if not torch.equal(weights, again):
+            raise ContractError(
+                f"{name}.log_weights differs after its state_dict was loaded into a new {name}; "
+                "state that training changes must be a parameter or a buffer"
+            )
+        yield "state: all of it is in state_dict"
+        yield from _capabilities(cls, model, x)
+
+
+def _capabilities(
+    cls: type[GenerativeModel[Any]], model: GenerativeModel[Any], x: Tensor
+) -> Iterator[str]:
+    name = cls.__name__
+    if isinstance(model, Locates):
+        found = _call(cls, "locate", model.locate, x)
+        objects = found.presence.shape[1] if found.presence.ndim == 2 else -1
+        _shaped(name, "locate(x).presence", found.presence, (BATCH, objects))
+        _shaped(name, "locate(x).box", found.box, (BATCH, objects, 4))
+        _shaped(name, "locate(x).what", found.what, (BATCH, objects, found.what.shape[-1]))
+        yield f"Locates: {objects} objects"
+    if isinstance(model, Resamples):
+        for given, rows in ((x, BATCH), (None, 1)):
+            images = _seeded(cls, "resample", model.resample, given, rows, 2)
+            _shaped(name, "resample(x, rows, draws)", images, (rows, 2, *x.shape[1:]))
+        yield "Resamples"
+
+
+def _call(cls: type[Any], method: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except UsageError:
+        raise
+    except Exception as error:
+        where = inspect.trace()[-1]
+        raise ContractError(
+            f"{cls.__name__}.{method} raised {type(error).__name__}: {' '.join(str(error).split())} "
+            f"({where.filename}, line {where.lineno})"
+        ) from error
+
+
+def _seeded(cls: type[Any], method: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    with seeded(4):
+        return _call(cls, method, call, *arguments)
+
+
+def _shaped(name: str, method: str, value: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor):
+        raise ContractError(
+            f"{name}.{method} returned {type(value).__name__}; expected a tensor of shape {shape}"
+        )
+    if tuple(value.shape) != shape:
+        raise ContractError(f"{name}.{method} has shape {tuple(value.shape)}; expected {shape}")
+    if not value.isfinite().all():
+        raise ContractError(f"{name}.{method} is not finite")
+
+
+def _latents(name: str, method: str, latents: Any) -> None:
+    if not isinstance(latents, tuple) or not hasattr(latents, "_fields"):
+        raise ContractError(
+            f"{name}.{method} returned {type(latents).__name__}; expected a NamedTuple of tensors"
+        )
+    for field, value in zip(latents._fields, latents, strict=True):
+        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != BATCH:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ContractError(
+                f"{name}.{method}: field {field} has shape {shape}; expected ({BATCH}, ...)"
+            )

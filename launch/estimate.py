@@ -1,0 +1,102 @@
+"""What a job would cost: a few real steps, timed in a process of their own."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from ..core.errors import UsageError
+from ..core.run import Run
+from ..core.workspace import Workspace
+from ..training import checkpoint
+from ..training.engine import choose, keep_freed_memory
+from ..training.fit import fit
+from .executors import Place
+from .plan import Job
+from .processes import processes
+from .work import sentence
+
+WARM, STEPS, SECONDS = 2, 10, 10.0  # steps not counted, steps counted at most, seconds at most
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds_per_step: median. memory: peak bytes of the process, or of the GPU. disk: bytes of the checkpoint.
+
+    trouble: why it could not be timed, else "".
+    """
+
+    steps_left: int
+    seconds_per_step: float = 0.0
+    memory: int = 0
+    disk: int = 0
+    trouble: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Training time that is left."""
+        return self.steps_left * self.seconds_per_step
+
+
+def estimates(
+    jobs: Sequence[Job], workspace: Workspace, place: Place
+) -> Iterator[tuple[Job, Estimate]]:
+    """Time each job, one after the other; runs that differ in their seed alone are timed once."""
+    timed: dict[object, Estimate] = {}
+    context = processes()
+    _, threads = place.sized()
+    for job in jobs:
+        run = job.run
+        kind = (run.model, run.dataset, run.training)
+        if kind not in timed:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_time_here, args=(theirs, run, place, threads))
+            process.start()
+            theirs.close()
+            try:
+                timed[kind] = ours.recv()
+            except EOFError:
+                timed[kind] = Estimate(0, trouble="the process died")
+            process.join()
+        found, left = timed[kind], run.recipe.training.steps
+        try:
+            last = checkpoint.load(workspace.run(run.id) / checkpoint.FILE, run)
+            left -= last.step if last is not None else 0
+        except UsageError as error:
+            found = Estimate(0, trouble=str(error))
+        yield job, Estimate(left, found.seconds_per_step, found.memory, found.disk, found.trouble)
+
+
+def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
+    keep_freed_memory()
+    ticks: list[float] = []
+
+    def stop() -> bool:  # called after every step
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        ticks.append(time.monotonic())
+        return len(ticks) >= WARM + STEPS or ticks[-1] - ticks[0] > SECONDS
+
+    try:
+        engine = choose(place.device, place.precision, threads)
+        with tempfile.TemporaryDirectory() as folder:
+            fit(run, engine, Path(folder), stop=stop)
+            disk = sum(file.stat().st_size for file in Path(folder).iterdir())
+    except Exception as error:
+        pipe.send(Estimate(0, trouble=sentence(error)))
+        return
+    counted = ticks[WARM - 1 :] if len(ticks) > WARM else ticks
+    gaps = sorted(after - before for before, after in itertools.pairwise(counted))
+    if torch.cuda.is_initialized():
+        memory = torch.cuda.max_memory_allocated()
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    pipe.send(Estimate(0, gaps[len(gaps) // 2] if gaps else 0.0, memory, disk))

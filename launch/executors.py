@@ -1,0 +1,267 @@
+"""Where jobs run: here, in processes of this machine. A cluster is one more function beside `local`.
+
+One process per job, so whatever a model does to its process ends with it. A worker that dies costs its own cells a row
+that says so. Each worker has a pipe of its own: one that is killed while it writes can block no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any
+
+import torch
+
+from ..core import progress
+from ..core.errors import UsageError
+from ..core.workspace import Workspace
+from ..training.engine import choose, cores, keep_freed_memory
+from ..training.fit import Stop
+from . import cells
+from .display import Display
+from .plan import Job, Planned
+from .processes import processes
+from .provenance import Provenance, provenance
+from .work import Ended, work
+
+REPORT_EVERY = 0.3  # seconds between two progress messages of a worker
+
+
+@dataclass(frozen=True)
+class Place:
+    """How to compute; none of it enters an identity.
+
+    workers: 0 to choose. deadline: on time.time's clock. checkpoint_every: seconds.
+    """
+
+    device: str = "auto"
+    precision: str = ""
+    workers: int = 0
+    deadline: float = math.inf
+    checkpoint_every: float = 60.0
+
+    def sized(self) -> tuple[int, int]:
+        """(workers, threads of each). Never a function of what is left to do: threads can change last bits."""
+        on_cuda = self.device != "cpu" and torch.cuda.is_available()
+        workers = self.workers or (1 if on_cuda else min(cores(), 4))
+        return workers, max(1, cores() // workers)
+
+
+@dataclass
+class Outcome:
+    """What became of the jobs. interrupted: by a signal. stopped: something is left to do.
+
+    troubles: sentences about what the user can mend.
+    """
+
+    failed: int = 0
+    stopped: bool = False
+    interrupted: bool = False
+    mendable: bool = False
+    troubles: list[str] = field(default_factory=list)
+
+
+def local(
+    jobs: Sequence[Job],
+    workspace: Workspace,
+    place: Place,
+    display: Display,
+    collected: Any = None,
+) -> Outcome:
+    """Work through `jobs` in processes of this machine; `collected()` is called after each.
+
+    The first SIGINT or SIGTERM lets every worker stop at a checkpoint, a second one kills them.
+    """
+    choose(place.device, place.precision)  # say now what is wrong with them
+    made_by, (workers, threads) = provenance(), place.sized()
+    waiting, active = list(jobs), dict[str, _Worker]()
+    outcome = Outcome()
+    with _signals(active, outcome, display):
+        while waiting or active:
+            if waiting and (outcome.interrupted or time.time() >= place.deadline):
+                outcome.stopped, waiting = True, []
+            while waiting and len(active) < workers:
+                job = waiting.pop(0)
+                display.start(job.run.id)
+                active[job.run.id] = _Worker(job, workspace, place, threads, made_by)
+            handles = [w.pipe for w in active.values()] + [
+                w.process.sentinel for w in active.values()
+            ]
+            multiprocessing.connection.wait(handles, timeout=0.5) if handles else None
+            for run, worker in list(active.items()):
+                if worker.listen(display, outcome):
+                    del active[run]
+                    if worker.unattempted:
+                        waiting.insert(0, Job(worker.job.run, worker.unattempted))
+                    else:
+                        display.end(run)
+                    if collected is not None:
+                        collected()
+            display.tick()
+    return outcome
+
+
+class _Worker:
+    """The parent's side of one worker process. unattempted: cells that a death kept from being tried."""
+
+    def __init__(
+        self, job: Job, workspace: Workspace, place: Place, threads: int, made_by: Provenance
+    ) -> None:
+        self.job, self.workspace = job, workspace
+        self.tried: set[str] = set()
+        self.measuring = ""
+        self.unattempted: tuple[Planned, ...] = ()
+        context = processes()
+        self.pipe, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, job, workspace, place, threads, made_by)
+        self.process: BaseProcess = context.Process(
+            target=_work_here, args=arguments, name=job.run.id
+        )
+        self.process.start()
+        theirs.close()
+
+    def listen(self, display: Display, outcome: Outcome) -> bool:
+        """Pass on what the worker said; True once it is over."""
+        run, dead = self.job.run.id, not self.process.is_alive()
+        with contextlib.suppress(EOFError, OSError):
+            while self.pipe.poll():
+                kind, *content = self.pipe.recv()
+                if kind == "progress":
+                    display.heard(run, *content)
+                elif kind == "measuring":
+                    self.measuring = content[0]
+                    display.measuring(run)
+                elif kind == "cell":
+                    self.tried.add(content[0])
+                    self.measuring = ""
+                    display.measured(run)
+                elif kind == "note":
+                    display.note(content[0])
+                elif kind == "trouble":
+                    if content[0] not in outcome.troubles:
+                        outcome.troubles.append(content[0])
+                else:
+                    self._ended(content[0], outcome)
+                    return True
+        if dead:
+            self._died(display, outcome)
+        return dead
+
+    def _ended(self, ended: Ended, outcome: Outcome) -> None:
+        self.process.join()
+        outcome.failed += ended.failed
+        outcome.mendable |= ended.mendable
+        outcome.stopped |= ended.status == "stopped"
+
+    def _died(self, display: Display, outcome: Outcome) -> None:
+        """A death while a cell was measured costs that cell; one before that costs all of the run's."""
+        self.process.join()
+        run = self.job.run.id
+        if outcome.interrupted:  # killed on request: the next call goes on from the checkpoint
+            outcome.stopped = True
+            return
+        code = self.process.exitcode or 0
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if code == -signal.SIGKILL:
+            cause += ", as when memory runs out"
+        note = f"worker died ({cause}); what it printed is in runs/{run}/output.txt"
+        display.note(f"{run}: {note}")
+        left = [planned for planned in self.job.cells if planned.id not in self.tried]
+        lost = [planned for planned in left if self.measuring in ("", planned.id)]
+        self.unattempted = tuple(planned for planned in left if planned not in lost)
+        for planned in lost:
+            outcome.failed += 1
+            display.measured(run)
+            failure = {"status": "failed", "note": note, "dialect": planned.row.dialect}
+            with contextlib.suppress(UsageError):
+                cells.write(self.workspace, run, planned.id, failure)
+
+
+@contextlib.contextmanager
+def _signals(active: dict[str, _Worker], outcome: Outcome, display: Display) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to the workers, which ignore the terminal's own SIGINT."""
+
+    def heard(_number: int, _frame: FrameType | None) -> None:
+        again, outcome.interrupted = outcome.interrupted, True
+        if not again:
+            display.note("stopping at a checkpoint; once more to kill")
+        for worker in list(active.values()):
+            worker.process.kill() if again else worker.process.terminate()
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for worker in active.values():  # only after an exception of our own
+            worker.process.kill()
+
+
+def _work_here(
+    pipe: Connection,
+    job: Job,
+    workspace: Workspace,
+    place: Place,
+    threads: int,
+    made_by: Provenance,
+) -> None:
+    """The whole life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    stop = Stop(
+        place.deadline, (signal.SIGTERM,), lambda: parent is not None and not parent.is_alive()
+    )
+    last = ("", 0.0)
+
+    def say(*message: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the driver was killed; finish what is at hand
+            pipe.send(message)
+
+    def watch(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if what != last[0] or done == total or now - last[1] >= REPORT_EVERY:
+            last = (what, now)
+            say("progress", what, done, total)
+
+    ended = Ended("stopped")
+    try:
+        with stop, progress.watched_by(watch):
+            _redirect_output(workspace, job.run.id)
+            keep_freed_memory()
+            engine = choose(place.device, place.precision, threads)
+            ended = work(job, workspace, engine, made_by, stop, say, place.checkpoint_every)
+    except KeyboardInterrupt:
+        pass
+    except UsageError as error:
+        say("trouble", str(error))
+        ended = Ended("finished", len(job.cells), mendable=True)
+    say("end", ended)
+
+
+def _redirect_output(workspace: Workspace, run: str) -> None:
+    """Whatever a model or its libraries print goes to runs/<id>/output.txt, not between the bars."""
+    folder = workspace.run(run)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "output.txt").open("ab") as file:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {folder}: {error.strerror}; choose another folder with --root or make this one writable"
+        ) from error

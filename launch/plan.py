@@ -1,0 +1,311 @@
+"""What is missing: a protocol at one tier, what was asked for, and what is already there, as jobs.
+
+A job is one run and its missing cells. A cell is done if its id stands in a committed CSV of the tier or in
+runs/<id>/cells/. Runs are shared by every cell, label and protocol that names the same one.
+
+Options win in this order: the protocol's own, the tier's, the default. What `--set` changes wins over all, and such
+cells stand under the label `GNM [lr=0.0003]`: a row of their own, which overwrites nobody's and is never compared
+with the published value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from ..core import protocol as protocols
+from ..core import results, spec
+from ..core.errors import ContractError, UsageError, unknown
+from ..core.metric import Metric
+from ..core.model import Training
+from ..core.protocol import TIERS, Cell, Protocol, TierName
+from ..core.results import ResultRow
+from ..core.run import Run, non_defaults
+from ..core.spec import Spec, Value
+from ..core.workspace import Workspace
+from . import cells
+
+DONE = ("ok", "n/a", "diverged")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for. models, datasets, metrics: labels, all of them when empty. seeds: None for the tier's number.
+
+    changes: `--set` as (key, text). extra: `--model` as (label, spec).
+    """
+
+    protocol: str
+    tier: TierName = "paper"
+    models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    seeds: int | None = None
+    changes: tuple[tuple[str, str], ...] = ()
+    extra: tuple[tuple[str, Spec], ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with every option resolved. row: its columns that say what it is.
+
+    run: None for a cell that will not be measured; then `row` has its status and note already.
+    """
+
+    cell: Cell
+    run: Run | None
+    row: ResultRow
+
+    @property
+    def id(self) -> str:
+        """Hash of the run, the model's evaluation options, the data and the metric."""
+        return self.row.cell
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run and its missing cells; all of them name the same run id, with evaluation options of their own."""
+
+    run: Run
+    cells: tuple[Planned, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells that were asked for, what is known of them, and the jobs that remain."""
+
+    name: str
+    tier: TierName
+    protocol: Protocol
+    cells: tuple[Planned, ...]
+    jobs: tuple[Job, ...]
+
+    @cached_property
+    def missing(self) -> int:
+        """How many cells remain."""
+        return sum(len(job.cells) for job in self.jobs)
+
+
+def plan(request: Request, workspace: Workspace) -> Plan:
+    """Raises UsageError for any name, key or value that does not exist, before anything is done."""
+    name, protocol, _ = protocols.load(request.protocol)
+    if request.tier not in get_args(TierName):
+        raise unknown("tier", request.tier, get_args(TierName))
+    protocol = _chosen(protocol, request)
+    tier = TIERS[request.tier]
+    seeds = request.seeds or tier.seeds or protocol.seeds
+    changes = _Changes(request.changes)
+    planned = tuple(
+        _resolve(cell, request.tier, protocol, changes) for cell in protocol.cells(name, seeds)
+    )
+    changes.check_used()
+    planned = tuple({p.row.key: p for p in planned}.values())
+    return Plan(name, request.tier, protocol, planned, _jobs(planned, request.tier, workspace))
+
+
+def collect(plan: Plan, workspace: Workspace) -> bool:
+    """Lay what runs/ knows into results/<tier>/<protocol>.csv; True if the file changed.
+
+    Rows that were not asked for stay. Rows stand in the protocol's order, so the same cells give the same bytes.
+    """
+    path = workspace.results(plan.tier, plan.name)
+    with cells.locked(workspace.root / "runs" / "collect.lock"):
+        known = results.read(path, ResultRow) if path.exists() else []
+        committed = _committed(plan.tier, workspace)
+        rows = {row.key: row for row in known}
+        for planned in plan.cells:
+            row = planned.row
+            if planned.run is not None:
+                stored = cells.read(workspace, planned.run.id, planned.id)
+                if planned.id in committed:  # what was written once stays as it is
+                    row = cells.row(row, committed[planned.id])
+                elif stored is not None:
+                    row = cells.row(row, stored)
+                else:
+                    continue
+            rows[planned.row.key] = row
+        _, whole, _ = protocols.load(plan.name)
+        ordered = sorted(rows.values(), key=lambda row: _place(whole, row))
+        return results.write(path, ordered, ResultRow)
+
+
+def _chosen(protocol: Protocol, request: Request) -> Protocol:
+    """The protocol with `--model` added and the filters applied."""
+    models = dict(protocol.models)
+    for label, added in request.extra:
+        if label in models:
+            raise UsageError(
+                f"--model {label!r}: the protocol has a row of that name; choose another"
+            )
+        models[label] = added
+    wanted = request.models and (*request.models, *(label for label, _ in request.extra))
+    return dataclasses.replace(
+        protocol,
+        models=_filtered("model", models, wanted),
+        datasets=_filtered("dataset", protocol.datasets, request.datasets),
+        metrics=_filtered("metric", protocol.metrics, request.metrics),
+    )
+
+
+def _filtered(kind: str, known: Mapping[str, Spec], wanted: Sequence[str]) -> dict[str, Spec]:
+    for label in wanted:
+        if label not in known:
+            raise unknown(kind, label, known)
+    return {label: value for label, value in known.items() if not wanted or label in wanted}
+
+
+class _Changes:
+    """`--set` keys: `model.x` and `training.x` (one namespace), `dataset.x`, `metric.x`; each must fit somewhere."""
+
+    def __init__(self, changes: Iterable[tuple[str, str]]) -> None:
+        self.all = dict(changes)
+        self.used: set[str] = set()
+        self.known: set[str] = set()
+
+    def of(self, prefixes: tuple[str, ...], fields: Iterable[str]) -> dict[str, Value]:
+        """The changes to a thing with these fields."""
+        possible = {f"{prefix}.{name}": name for prefix in prefixes for name in fields}
+        self.known |= possible.keys()
+        found = {key: possible[key] for key in self.all if key in possible}
+        self.used |= found.keys()
+        return {name: self.all[key] for key, name in found.items()}
+
+    def check_used(self) -> None:
+        """Raise UsageError for a key that fits nothing that was asked for."""
+        for key in self.all:
+            if key not in self.used:
+                raise unknown("--set key", key, self.known)
+
+
+def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) -> Planned:
+    """Apply the tier and the changes; settle what needs no measuring."""
+    for part in (cell.model, cell.train, cell.dataset, cell.metric):
+        if part.name in protocol.pending and not spec.exists(part):
+            return _settled(cell, tier, "not available yet", f"{part.kind} {part.name} is to come")
+    label: dict[str, Value] = {}
+
+    def options(part: Spec) -> Spec:
+        cls = spec.load(part)
+        own = {**cls.tiers.get(tier, {}), **dict(part.options)}
+        before = spec.build(Spec(part.kind, part.name, tuple(sorted(own.items()))))
+        names = [f.name for f in dataclasses.fields(cls) if f.init]
+        wanted = spec.checked(cls, changes.of((part.kind,), names), part.kind)
+        changed = {k: v for k, v in wanted.items() if v != getattr(before, k)}
+        label.update({f"{part.kind}.{k}": v for k, v in changed.items()})
+        return Spec(part.kind, part.name, tuple(sorted({**own, **changed}.items())))
+
+    train, test, metric_spec = options(cell.train), options(cell.dataset), options(cell.metric)
+    metric = spec.build(metric_spec)
+    if not isinstance(metric, Metric):
+        raise ContractError(f"{metric_spec.name} is not a reprise Metric")
+    base = Run(cell.model, train, tuple(sorted(TIERS[tier].training.items())), cell.seed)
+    resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
+    _ = base.model_class, base.data  # a name that does not exist is no "n/a"
+    try:
+        published = base.published
+    except ContractError:
+        raise
+    except UsageError as error:  # the model says that it cannot fit these data
+        return _settled(resolved, tier, "n/a", str(error))
+    run = _changed_run(base, published.config, changes, label)
+    if label:
+        shown = ", ".join(f"{key}={value}" for key, value in sorted(label.items()))
+        resolved = dataclasses.replace(resolved, model_label=f"{cell.model_label} [{shown}]")
+    resolved = dataclasses.replace(resolved, model=run.model)
+    lacking = [need.__name__ for need in metric.requires if not issubclass(run.model_class, need)]
+    if lacking:
+        note = f"{run.model_class.__name__} lacks the capability {' and '.join(lacking)}"
+        return _settled(resolved, tier, "n/a", note)
+    data = spec.build(test)
+    identity = [
+        run.id,
+        run.evaluation,
+        [test.name, data.version, non_defaults(data)],
+        [metric_spec.name, metric.version, non_defaults(metric)],
+    ]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    row = _row(resolved, tier, run=run.id, cell=digest, dialect=metric.dialect)
+    return Planned(resolved, run, dataclasses.replace(row, better=metric.better))
+
+
+def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Value]) -> Run:
+    """`base` with `--set model.x` and `--set training.x`, each wherever a field has that name."""
+    of_config = changes.of(("model",), [f.name for f in dataclasses.fields(config)])
+    of_training = changes.of(("training", "model"), [f.name for f in dataclasses.fields(Training)])
+    training = tuple(sorted({**dict(base.training), **of_training}.items()))
+    run = Run(base.model.with_options(**of_config), base.dataset, training, base.seed)
+    for before, after in (
+        (base.recipe.config, run.recipe.config),
+        (base.recipe.training, run.recipe.training),
+    ):
+        for f in dataclasses.fields(after):
+            if getattr(before, f.name) != getattr(after, f.name):
+                label[f.name] = getattr(after, f.name)
+    return run
+
+
+def _row(of: Cell, tier: TierName, **more: Any) -> ResultRow:
+    return ResultRow(
+        protocol=of.protocol,
+        tier=tier,
+        model=of.model_label,
+        train=str(of.train),
+        dataset=of.dataset_label,
+        metric=of.metric_label,
+        seed=of.seed,
+        model_spec=str(of.model),
+        dataset_spec=str(of.dataset),
+        metric_spec=str(of.metric),
+        **more,
+    )
+
+
+def _settled(
+    cell: Cell, tier: TierName, status: Literal["n/a", "not available yet"], note: str
+) -> Planned:
+    return Planned(cell, None, _row(cell, tier, status=status, note=note))
+
+
+def _committed(tier: TierName, workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Cell id -> what was measured, from every CSV of the tier."""
+    paths = sorted(workspace.results(tier, "any").parent.glob("*.csv"))
+    rows = [row for path in paths for row in results.read(path, ResultRow)]
+    return {row.cell: cells.measured(row) for row in rows if row.cell and row.status in DONE}
+
+
+def _jobs(planned: Sequence[Planned], tier: TierName, workspace: Workspace) -> tuple[Job, ...]:
+    committed = _committed(tier, workspace)
+    missing: dict[str, list[Planned]] = {}
+    for one in planned:
+        if one.run is None or one.id in committed:
+            continue
+        stored = cells.read(workspace, one.run.id, one.id)
+        if stored is None or stored["status"] not in DONE:
+            cells_of_run = missing.setdefault(one.run.id, [])
+            if one.id not in [other.id for other in cells_of_run]:
+                cells_of_run.append(one)
+    return tuple(Job(found[0].run, tuple(found)) for found in missing.values() if found[0].run)
+
+
+def _place(protocol: Protocol, row: ResultRow) -> tuple[Any, ...]:
+    """Where a row stands: in the protocol's order, a changed model after its own, a visitor after all others."""
+
+    def index(labels: Mapping[str, Spec], label: str) -> int:
+        return list(labels).index(label) if label in labels else len(labels)
+
+    own = row.model if row.model in protocol.models else row.model.partition(" [")[0]
+    return (
+        index(protocol.models, own),
+        own,
+        row.model,
+        index(protocol.datasets, row.dataset),
+        row.dataset,
+        index(protocol.metrics, row.metric),
+        row.metric,
+        row.seed,
+    )

@@ -1,0 +1,231 @@
+"""The unit of work: one run and its missing cells. The only place where a model, a dataset and a metric meet.
+
+    config -> data -> model -> fit -> checkpoint -> each cell's metric -> cells/<cell>.json
+
+Weights are always read back from the checkpoint before they are measured, so a cell cannot tell whether its run was
+trained just now or last year. A cell that fails leaves a row that says so, and the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import torch
+
+from ..core import spec
+from ..core.dataset import Dataset
+from ..core.errors import ContractError, UsageError
+from ..core.files import write_text
+from ..core.metric import Measurement, Metric
+from ..core.model import GenerativeModel
+from ..core.randomness import seeded
+from ..core.run import Run
+from ..core.workspace import Workspace
+from ..training import checkpoint
+from ..training.checkpoint import Checkpoint
+from ..training.engine import Engine, computing
+from ..training.fit import Stop, fit
+from . import cells
+from .plan import DONE, Job, Planned
+from .provenance import Provenance
+
+Tell = Callable[[str, str], None]
+"""Called as tell(kind, text): "measuring" and "cell" with the id of a cell that begins or ends; "note" with a sentence;
+"trouble" with one about something that the user can mend."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended. status: "stopped" can be called again. failed: cells that failed or diverged.
+
+    mendable: whether what failed is for the user to mend (a missing file, a full disk): one sentence each was told.
+    """
+
+    status: Literal["finished", "stopped"]
+    failed: int = 0
+    mendable: bool = False
+
+
+def work(
+    job: Job,
+    workspace: Workspace,
+    engine: Engine,
+    made_by: Provenance,
+    stop: Stop,
+    tell: Tell,
+    checkpoint_every: float = 60.0,
+) -> Ended:
+    """Train what is not trained, measure what is not measured; everything finished is on disk at once."""
+    folder = workspace.run(job.run.id)
+    try:
+        waiting = lambda sentence: tell("note", f"{job.run.id}: {sentence}")  # noqa: E731
+        with cells.locked(folder / "lock", waiting, stop) as mine:
+            if not mine:
+                return Ended("stopped")
+            return _work(job, workspace, engine, made_by, stop, tell, checkpoint_every)
+    except UsageError as error:
+        tell("trouble", str(error))
+        return Ended("finished", len(job.cells), mendable=True)
+
+
+def _work(
+    job: Job,
+    workspace: Workspace,
+    engine: Engine,
+    made_by: Provenance,
+    stop: Stop,
+    tell: Tell,
+    checkpoint_every: float,
+) -> Ended:
+    run, folder = job.run, workspace.run(job.run.id)
+    common: dict[str, Any] = {
+        "commit": made_by.commit,
+        "dirty": made_by.dirty,
+        "torch": str(torch.__version__),
+    }
+
+    def fail(planned: Planned, error: BaseException) -> None:
+        write_text(folder / f"error-{planned.id}.txt", "".join(traceback.format_exception(error)))
+        _write(workspace, run, planned, {**common, "status": "failed", "note": sentence(error)})
+
+    write_text(folder / "run.json", json.dumps(_description(run), indent=1, sort_keys=True) + "\n")
+    # The other holder of the lock, if there was one, may have done our work.
+    todo = [planned for planned in job.cells if not _is_done(workspace, run, planned)]
+    for planned in job.cells:
+        if planned not in todo:
+            tell("cell", planned.id)
+    if not todo:
+        return Ended("finished")
+    try:
+        fitted = fit(run, engine, folder, stop=stop, checkpoint_every=checkpoint_every)
+        if fitted.status == "stopped":
+            return Ended("stopped")
+        if fitted.status == "diverged":
+            for planned in todo:
+                note = {"status": "diverged", "note": fitted.note, "steps": fitted.step}
+                _write(workspace, run, planned, {**common, **note})
+                tell("cell", planned.id)
+            tell("note", f"{run.id} diverged: {fitted.note}")
+            return Ended("finished", failed=len(todo))
+        weights = checkpoint.load(folder / checkpoint.FILE, run)
+        assert weights is not None  # a finished fit has written it
+    except Exception as error:
+        mendable = isinstance(error, UsageError)
+        tell("trouble" if mendable else "note", f"{run.id}: {sentence(error)}")
+        with contextlib.suppress(UsageError):  # on a full disk not even this can be written
+            for planned in todo:
+                fail(planned, error)
+        return Ended("finished", len(todo), mendable)
+    failed, mendable = 0, False
+    for planned in todo:
+        if stop():
+            return Ended("stopped", failed, mendable)
+        tell("measuring", planned.id)
+        try:
+            measured = _measure(planned, weights, workspace, engine, stop)
+            _write(workspace, run, planned, {**common, **measured})
+        except Exception as error:
+            failed += 1
+            mendable |= isinstance(error, UsageError)
+            kind = "trouble" if isinstance(error, UsageError) else "note"
+            tell(kind, f"{planned.cell.metric_label} of {run.id}: {sentence(error)}")
+            with contextlib.suppress(UsageError):
+                fail(planned, error)
+        else:
+            (folder / f"error-{planned.id}.txt").unlink(missing_ok=True)
+        tell("cell", planned.id)
+    return Ended("finished", failed, mendable)
+
+
+def _measure(
+    planned: Planned, weights: Checkpoint, workspace: Workspace, engine: Engine, stop: Stop
+) -> dict[str, Any]:
+    """One number. The model is made anew for every cell, so no metric sees what another left behind."""
+    assert planned.run is not None
+    run = planned.run
+    metric, data = spec.build(planned.cell.metric), spec.build(planned.cell.dataset)
+    assert isinstance(metric, Metric)
+    if not isinstance(data, Dataset):
+        raise ContractError(f"{planned.cell.dataset.name} is not a reprise Dataset")
+    began = time.monotonic()
+    # The run's own number of threads: sums in another order would change last bits. Metrics are computed in fp32.
+    measuring = engine.keeping("fp32", weights.threads)
+    stop.at_once = True  # a cell has no half
+    try:
+        with computing(measuring), seeded(0):
+            model = trained(run, weights, measuring)
+            torch.manual_seed(run.stream("measure", planned.id))
+            with torch.no_grad():
+                found = metric(model, data)
+    finally:
+        stop.at_once = False
+    if not isinstance(found, Measurement):
+        raise ContractError(
+            f"{planned.cell.metric.name} returned {type(found).__name__}; expected a Measurement"
+        )
+    if not math.isfinite(found.value):
+        raise ArithmeticError(f"the value is {found.value}, not a finite number")
+    artifact, digest = cells.write_arrays(workspace, run.id, planned.id, found.arrays)
+    on = ", ".join(weights.devices)
+    dialect = " ".join(part for part in (metric.dialect, found.dialect) if part)
+    return {
+        "status": "ok",
+        "value": float(found.value),
+        "stderr": None if found.stderr is None else float(found.stderr),
+        "n": int(found.n),
+        "censored": found.censored,
+        "dialect": dialect,
+        "device": on if str(measuring) in weights.devices else f"{on}; measured on {measuring}",
+        "precision": weights.precision,
+        "steps": weights.step,
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "data_digest": data.digest,
+        "artifact": artifact,
+        "artifact_digest": digest,
+        "train_seconds": round(weights.seconds, 1),
+        "measure_seconds": round(time.monotonic() - began, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def trained(run: Run, weights: Checkpoint, engine: Engine) -> GenerativeModel[Any]:
+    """The model with its trained weights, in eval mode, ready to be measured."""
+    model = engine.place(run.build_model())
+    model.load_state_dict(weights.model)
+    return model.eval()
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UsageError):
+        return text
+    return f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__
+
+
+def _is_done(workspace: Workspace, run: Run, planned: Planned) -> bool:
+    stored = cells.read(workspace, run.id, planned.id)
+    return stored is not None and stored["status"] in DONE
+
+
+def _write(workspace: Workspace, run: Run, planned: Planned, measured: dict[str, Any]) -> None:
+    cells.write(workspace, run.id, planned.id, {"dialect": planned.row.dialect, **measured})
+
+
+def _description(run: Run) -> dict[str, Any]:
+    """run.json: for people. The checkpoint has the same and is what counts."""
+    return {
+        "id": run.id,
+        "model": str(run.model),
+        "dataset": str(run.dataset),
+        "identity": run.identity,
+        "settings": run.settings,
+    }

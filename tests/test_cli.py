@@ -1,0 +1,146 @@
+"""The command line: bad input gets one clear sentence and exit code 3, and nothing is lost."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from reprise import cli
+from reprise.core import protocol as protocols
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The laboratory and its protocol are there, as in laboratory_cli.py."""
+    here = Path(__file__).parent
+    monkeypatch.syspath_prepend(str(here))
+    found = importlib.util.spec_from_file_location("laboratory_cli", here / "laboratory_cli.py")
+    assert found is not None
+    assert found.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    monkeypatch.setitem(sys.modules, "reprise.protocols.tiny", module.MODULE)
+    real = protocols.names
+    monkeypatch.setattr(protocols, "names", lambda: [*real(), "tiny"])
+    monkeypatch.setattr("reprise.launch.processes.warm_up", lambda: None)
+
+
+BAD = {
+    "unknown protocol 'tabel1'; did you mean 'table1'": ["run", "tabel1"],
+    "unknown protocol 'tinny'; did you mean 'tiny'": ["show", "tinny"],
+    "unknown model 'sketch'; did you mean 'Sketch'": ["run", "tiny", "--models", "sketch"],
+    "unknown dataset 'Blob'; did you mean 'Blobs'": ["run", "tiny", "--datasets", "Blob"],
+    "unknown metric 'Bond'; did you mean 'Bound'": ["run", "tiny", "--metrics", "Bond"],
+    "unknown --set key 'model.sgima'; did you mean 'model.sigma'": [
+        "run", "tiny", "--set", "model.sgima=1",
+    ],
+    "unknown --set key 'training.step'; did you mean 'training.steps'": [
+        "run", "tiny", "--set", "training.step=1",
+    ],
+    "unknown --set key 'modle.lr'": ["run", "tiny", "--set", "modle.lr=1"],
+    "model.latents='many' has the wrong type; expected int": [
+        "run", "tiny", "--set", "model.latents=many",
+    ],
+    "training.lr='fast' has the wrong type; expected float": [
+        "run", "tiny", "--set", "model.lr=fast",
+    ],
+    "dataset.count='1.5' has the wrong type; expected int": [
+        "run", "tiny", "--set", "dataset.count=1.5",
+    ],
+    "expected KEY=VALUE": ["run", "tiny", "--set", "model.lr"],
+    "expected LABEL=MODULE:CLASS": ["run", "tiny", "--model", "laboratory:Sketch"],
+    "cannot import 'no_such_lab'": ["run", "tiny", "--model", "X=no_such_lab:SLATE"],
+    "has no 'SLATE'": ["run", "tiny", "--model", "X=laboratory:SLATE"],
+    "does not derive from": ["run", "tiny", "--model", "X=laboratory:Blobs"],
+    "the protocol has a row of that name": ["run", "tiny", "--model", "Slow=laboratory:Sketch"],
+    "Mute.log_weights(x, 3) has shape (2,); expected (3, 2)": ["check-model", "laboratory:Mute"],
+    "unknown model 'gmn'; did you mean 'gnm'": ["check-model", "gmn"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_gets_one_sentence_and_exit_code_3(
+    message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*BAD[message], "--root", str(tmp_path)]) == 3
+    out, err = capsys.readouterr()
+    assert message in err
+    assert err.startswith("reprise: ")
+    assert err.count("\n") == 1
+    assert out == "" or BAD[message][0] == "check-model"
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["run"],
+        ["run", "tiny", "--tier", "huge"],
+        ["run", "tiny", "--budget", "soon"],
+        ["run", "tiny", "--seeds", "0"],
+        ["run", "tiny", "--device", "tpu"],
+        ["dance"],
+    ],
+)
+def test_a_command_that_cannot_be_read_exits_with_3(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert cli.main(["run", "tiny", "--root", str(tmp_path / "file")]) == 3
+    err = capsys.readouterr().err
+    assert f"cannot write {tmp_path / 'file'}" in err
+    assert "--root" in err
+
+
+def test_a_damaged_results_file_is_named_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results" / "demo" / "tiny.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("protocol,tier\ntiny\n")
+    assert cli.main(["run", "tiny", "--root", str(tmp_path)]) == 3
+    assert "tiny.csv, line 2" in capsys.readouterr().err
+    assert path.read_text() == "protocol,tier\ntiny\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("40m", 2400), ("2h", 7200), ("1h30m", 5400), ("0.5h", 1800)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert cli._seconds(text) == seconds
+
+
+def test_a_list_says_how_much_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "--root", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in protocols.names())
+    assert "0/30" in out
+
+
+def test_listing_starts_in_a_blink(tmp_path: Path) -> None:
+    import subprocess
+
+    script = "import sys, reprise.cli; sys.exit(reprise.cli.main(['list']))"
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, cwd=tmp_path
+        )
+        times.append(time.perf_counter() - began)
+    # Half a second on an idle machine; torch alone takes more than one. Here the machine may be busy.
+    assert min(times) < 2.0

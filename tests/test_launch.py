@@ -1,0 +1,319 @@
+"""Launching: nothing finished is lost, nothing wrong enters the CSV, and calling again is all the mending there is.
+
+Each test drives the real command line in processes of its own, with the laboratory's tiny model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from reprise.core.results import TIMING
+
+HERE = Path(__file__).parent
+SLOW = ("run", "tiny", "--models", "Slow", "--metrics", "Bound,Bound-4", "--workers", "1")
+TINY = ("run", "tiny", "--models", "Sketch,Sketch (wide)", "--metrics", "Bound,Bound-4")
+
+
+@contextlib.contextmanager
+def started(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process group of its own, of which nothing remains after."""
+    with subprocess.Popen(
+        [sys.executable, str(HERE / "laboratory_cli.py"), *arguments, "--root", str(root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def call(root: Path, *arguments: str) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of the command."""
+    with started(root, *arguments) as process:
+        out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def table(root: Path, timing: bool = False) -> list[dict[str, str]]:
+    with (root / "results" / "demo" / "tiny.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows if timing else [{k: v for k, v in r.items() if k not in TIMING} for r in rows]
+
+
+def statuses(root: Path) -> dict[tuple[str, str], str]:
+    return {(row["model"], row["metric"]): row["status"] for row in table(root)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an uninterrupted call leaves behind."""
+    root = tmp_path_factory.mktemp("whole")
+    code, _, err = call(root, *SLOW)
+    assert code == 0, err
+    return root
+
+
+def files(root: Path, pattern: str) -> Callable[[], bool]:
+    return lambda: any(root.glob(pattern))
+
+
+def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if until() or process.poll() is not None:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came to that")
+
+
+def test_killed_at_any_moment_and_called_again_the_csv_is_identical(
+    whole: Path, tmp_path: Path
+) -> None:
+    checkpoint = "runs/*/checkpoint.pt"
+    seen: set[int] = set()
+
+    def a_new_checkpoint() -> bool:
+        now = {path.stat().st_mtime_ns for path in tmp_path.glob(checkpoint)}
+        fresh = bool(now - seen)
+        seen.update(now)
+        return fresh
+
+    moments: list[Callable[[], bool]] = [
+        files(tmp_path, "runs/*/run.json"),  # before the first step
+        a_new_checkpoint,  # while training
+        a_new_checkpoint,  # while training, after a resumption
+        files(tmp_path, "runs/*/cells/*.json"),  # between two cells
+    ]
+    for moment in moments:
+        with started(tmp_path, *SLOW, "--checkpoint-every", "0.4s") as process:
+            wait(process, moment)
+    code, _, err = call(tmp_path, *SLOW)
+    assert code == 0, err
+    assert table(tmp_path) == table(whole)
+
+
+def test_when_all_is_done_calling_again_changes_no_byte(whole: Path, tmp_path: Path) -> None:
+    def content() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+
+    before = content()
+    code, _, err = call(whole, *SLOW)
+    assert (code, "0 to do" in err) == (0, True)
+    assert content() == before
+    # The committed CSV is memory enough: a fresh clone has no runs/.
+    shutil.copytree(whole / "results", tmp_path / "results")
+    code, _, err = call(tmp_path, *SLOW)
+    assert (code, "0 to do" in err) == (0, True)
+    assert table(tmp_path, timing=True) == table(whole, timing=True)
+
+
+def test_a_budget_stops_at_a_checkpoint_and_calling_again_goes_on(
+    whole: Path, tmp_path: Path
+) -> None:
+    stopped = 0
+    for budget in (4, 8, 16, 32, 64):  # a busy machine needs longer
+        code, _, err = call(tmp_path, *SLOW, "--budget", f"{budget}s")
+        assert code == 0, err
+        if "the budget is over" not in err:
+            break
+        stopped += 1
+        assert "cells in 1 runs are left; call again to go on" in err
+    assert stopped > 0
+    assert table(tmp_path) == table(whole)
+
+
+def test_an_interruption_stops_at_a_checkpoint_with_exit_code_130(
+    whole: Path, tmp_path: Path
+) -> None:
+    with started(tmp_path, *SLOW, "--checkpoint-every", "1h") as process:
+        wait(process, files(tmp_path, "runs/*/run.json"))
+        time.sleep(1.0)
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does: driver and workers alike
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "call again to go on" in err
+    assert any(tmp_path.glob("runs/*/checkpoint.pt")), err
+    assert call(tmp_path, *SLOW)[0] == 0
+    assert table(tmp_path) == table(whole)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """A call whose metrics fail in every way there is."""
+    root = tmp_path_factory.mktemp("mixed")
+    code, _, err = call(root, "run", "tiny", "--models", "Sketch,Sketch (wide),Diverging,To come")
+    return root, code, err
+
+
+def test_one_failed_cell_never_stops_or_hides_the_others(mixed: tuple[Path, int, str]) -> None:
+    root, code, err = mixed
+    found = statuses(root)
+    for model in ("Sketch", "Sketch (wide)"):
+        assert [found[model, metric] for metric in ("Bound", "Bound-4", "Raises", "NaN")] == [
+            "ok", "ok", "failed", "failed",
+        ]  # fmt: skip
+        assert found[model, "Dies"] == "failed"
+        assert found[model, "Needy"] == "n/a"
+    assert found["Diverging", "Bound"] == "diverged"
+    assert found["To come", "Bound"] == "not available yet"
+    assert code == 1
+    assert "6 cells failed" in err
+    notes = {row["metric"]: row["note"] for row in table(root) if row["model"] == "Sketch"}
+    assert notes["Raises"] == "RuntimeError: the judge has no paper"
+    assert "not a finite number" in notes["NaN"]
+    assert "signal 9" in notes["Dies"]
+    assert notes["Needy"] == "Sketch lacks the capability Unheard"
+    errors = list(root.glob("runs/*/error-*.txt"))
+    assert any("the judge has" in path.read_text() for path in errors)
+
+
+def test_labels_that_differ_in_scoring_share_one_training(mixed: tuple[Path, int, str]) -> None:
+    root, _, _ = mixed
+    rows = [row for row in table(root) if row["metric"] == "Bound" and row["status"] == "ok"]
+    assert len({row["run"] for row in rows}) == 1
+    assert len({row["cell"] for row in rows}) == len(rows) == 2
+
+
+def test_rows_carry_their_provenance(whole: Path) -> None:
+    for row in table(whole, timing=True):
+        assert row["torch"]
+        assert row["device"].startswith("cpu x")
+        assert row["precision"] == "fp32"
+        assert row["steps"] == "300"
+        assert row["parameters"] == "656"
+        assert row["data_digest"] == "000000000030"
+        assert row["train"] == "laboratory:Blobs(count=48)"
+        assert float(row["train_seconds"]) > 0
+        artifact = whole / "runs" / row["artifact"]
+        assert artifact.exists()
+        assert row["dialect"] == f"particles={2 if row['metric'] == 'Bound' else 4}"
+
+
+def test_a_changed_option_gets_a_row_of_its_own(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "copy")
+    root = tmp_path / "copy"
+    before = table(root)
+    code, _, err = call(root, *SLOW, "--set", "model.lr=2e-3", "--set", "training.steps=5")
+    assert code == 0, err
+    after = table(root)
+    assert [row for row in after if row in before] == before
+    new = [row for row in after if row not in before]
+    assert {row["model"] for row in new} == {"Slow [lr=0.002, steps=5]"}
+    assert {row["steps"] for row in new} == {"5"}
+
+
+def test_two_drivers_on_one_folder_do_the_work_once(whole: Path, tmp_path: Path) -> None:
+    with started(tmp_path, *SLOW) as first, started(tmp_path, *SLOW) as second:
+        outputs = [first.communicate(timeout=120), second.communicate(timeout=120)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    assert "waiting for process" in outputs[0][1] + outputs[1][1]
+    assert table(tmp_path) == table(whole)
+    (log,) = tmp_path.glob("runs/*/log.csv")
+    assert [line.split(",")[0] for line in log.read_text().splitlines()[1:]] == [
+        "100",
+        "200",
+        "300",
+    ]
+
+
+def test_damaged_files_are_named_and_mended_by_the_next_call(whole: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(whole, root)
+    shutil.rmtree(root / "results")
+    damaged, *_ = sorted(root.glob("runs/*/cells/*.json"))
+    damaged.write_text(damaged.read_text()[:40])
+    (checkpoint,) = root.glob("runs/*/checkpoint.pt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    code, _, err = call(root, *SLOW)
+    assert code == 3
+    assert "checkpoint.pt is truncated or damaged" in err
+    assert "Traceback" not in err
+    assert sorted(statuses(root).values()) == ["failed", "ok"]  # what was measured stays
+    checkpoint.unlink()
+    assert call(root, *SLOW)[0] == 0
+    assert table(root) == table(whole)
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"0" * 4096)
+
+
+def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("needs root, to mount a small file system that can be filled")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    try:
+        with started(disk, *SLOW, "--checkpoint-every", "0.3s") as process:
+            wait(process, files(disk, "runs/*/checkpoint.pt"))
+            fill(disk / "filler")
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 3, err
+        assert "No space left on device" in err
+        assert "Traceback" not in err
+        (disk / "filler").unlink()
+        code, _, err = call(disk, *SLOW)
+        assert code == 0, err
+        assert table(disk) == table(whole)
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_a_driver_that_is_killed_leaves_no_worker_behind(tmp_path: Path) -> None:
+    with started(tmp_path, *SLOW, "--set", "training.steps=100000") as process:
+        wait(process, files(tmp_path, "runs/*/run.json"))
+        time.sleep(0.5)
+        os.kill(process.pid, signal.SIGKILL)  # the driver alone
+        process.wait()
+        for _ in range(300):
+            if not exists(process.pid):
+                return
+            time.sleep(0.1)
+        raise AssertionError("a worker went on without its driver")
+
+
+def exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path: Path) -> None:
+    code, out, _ = call(tmp_path, *SLOW, "--dry-run")
+    assert code == 0
+    assert "2 cells to do in 1 runs" in out
+    assert "peak memory" in out
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_a_run_is_can_be_read(whole: Path) -> None:
+    (description,) = whole.glob("runs/*/run.json")
+    content = json.loads(description.read_text())
+    assert content["id"] == description.parent.name
+    assert content["settings"]["training"]["steps"] == 300

@@ -1,0 +1,81 @@
+"""Every model of models/ and baselines/ keeps the contract; a class that does not is told which method and shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from reprise.core import spec
+from reprise.core.errors import ContractError, UsageError
+from reprise.core.spec import FOLDERS, model
+from reprise.launch.contract import check_model
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = [
+    name
+    for name, where in spec.names("model").items()
+    if where.split(".")[1] in FOLDERS["model"] and where.startswith("reprise.")
+]
+
+
+@pytest.fixture(autouse=True)
+def _visit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def test_models_are_found() -> None:
+    assert {"gnm", "vae", "convdraw", "ppca"} <= set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_keeps_the_contract(name: str) -> None:
+    findings = list(check_model(model(name)))
+    assert "state: all of it is in state_dict" in findings
+
+
+def test_a_visitor_is_checked_like_a_resident() -> None:
+    assert "state: all of it is in state_dict" in list(check_model(model("laboratory:Sketch")))
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("Mute", r"Mute\.log_weights\(x, 3\) has shape \(2,\); expected \(3, 2\)"),
+        ("Unfinished", "Unfinished lacks decode, infer"),
+        ("Forgetful", r"Forgetful\.log_weights differs after its state_dict was loaded"),
+        (
+            "Raising",
+            r"Raising\.decode raised RuntimeError: no paint left .*laboratory\.py, line \d+",
+        ),
+        ("Random", r"Random\.loss differs between two calls with the same seed"),
+        ("Vector", r"Vector\.loss has shape \(2,\); expected \(\)"),
+        ("Blobs", "Blobs does not derive from"),
+    ],
+)
+def test_what_is_wrong_is_named(broken: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        list(check_model(model(f"laboratory:{broken}")))
+
+
+def test_a_class_that_is_not_there_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="is it installed"):
+        list(check_model(model("no_such_lab:SLATE")))
+    with pytest.raises(UsageError, match="has no 'SLATE'"):
+        list(check_model(model("laboratory:SLATE")))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_config_and_training_share_no_name(name: str) -> None:
+    """So that `--set model.x` can mean only one thing; the contract's own check, on every file at once."""
+    from reprise.core.model import Training
+    from reprise.launch.contract import KINDS
+
+    cls = spec.load(model(name))
+    for info in KINDS:
+        try:
+            config = cls.recipe(info).config
+        except UsageError:
+            continue
+        names = {f.name for f in dataclasses.fields(config)}
+        assert not names & {f.name for f in dataclasses.fields(Training)}
