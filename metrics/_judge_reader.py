@@ -192,7 +192,8 @@ def train(glyphs: Glyphs, canvas: int) -> Reader:
 
     Each class is drawn equally often. A sixth of every batch is not a digit.
     """
-    with seeded(stream("judge", VERSION, glyphs.digest, canvas)), one_thread():
+    seed = stream("judge", VERSION, glyphs.digest, canvas)
+    with seeded(seed), one_thread(), torch.enable_grad():  # metrics are called without gradients
         images = _in_windows(glyphs, canvas)
         by_class = [torch.from_numpy(np.flatnonzero(glyphs.label == c)) for c in range(CLASSES)]
         if empty := [c for c, members in enumerate(by_class) if len(members) == 0]:
