@@ -54,7 +54,7 @@ class Tier:
 TIERS: Mapping[TierName, Tier] = {
     "demo": Tier(
         "demo",
-        {"steps": 300, "time_scale": 0.001},
+        {"steps": 300, "batch_size": 16, "time_scale": 0.003},
         1,
         "embedded digits, half-size canvas, minutes on two CPU cores",
     ),
