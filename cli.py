@@ -153,14 +153,41 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("protocols", nargs="*", metavar="PROTOCOL", help="(all that have results)")
     report.add_argument("--tier", choices=get_args(TierName), help="(all that have results)")
 
+    check = add(
+        "check", _check, "are the numbers still what they were? exit code 1 if one has moved"
+    )
+    check.add_argument(
+        "--against", type=Path, required=True, metavar="PATH", help="a results folder, or one CSV"
+    )
+    check.add_argument("--current", type=Path, metavar="PATH", help="(results/ below --root)")
+    check.add_argument("--tier", action="append", choices=get_args(TierName), default=[])
+    check.add_argument(
+        "--errors", type=float, default=3.0, metavar="Z", help="standard errors a mean may move (3)"
+    )
+    check.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="METRIC=X",
+        help="a movement allowed whatever the noise",
+    )
+
+    compare = add(
+        "compare", _compare, "two results side by side: files, tiers (mini) or models (mini:GNM)"
+    )
+    compare.add_argument("left", metavar="A")
+    compare.add_argument("right", metavar="B")
+
     data = add(
         "data", _data, "fetch the files of a dataset, or verify that they are the right ones"
     )
     data.add_argument("action", choices=("fetch", "verify"))
     data.add_argument("name", metavar="NAME")
 
-    check = add("check-model", _check_model, "does a class keep the contract of GenerativeModel?")
-    check.add_argument(
+    contract = add(
+        "check-model", _check_model, "does a class keep the contract of GenerativeModel?"
+    )
+    contract.add_argument(
         "model", metavar="MODULE:CLASS", help="or the name of a model of this repository"
     )
     return whole
@@ -233,6 +260,10 @@ def _end(request: Request, workspace: Workspace, outcome: Any) -> int:
         _say(
             f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
         )
+    if outcome.diverged:
+        _say(
+            f"{outcome.diverged} cells diverged; their rows say where, and calling again changes nothing"
+        )
     if outcome.stopped or outcome.interrupted:
         why = "interrupted" if outcome.interrupted else "the budget is over"
         _say(f"{why}: {left.missing} cells in {len(left.jobs)} runs are left; call again to go on")
@@ -240,7 +271,7 @@ def _end(request: Request, workspace: Workspace, outcome: Any) -> int:
         return INTERRUPTED
     if outcome.mendable:
         return USAGE
-    return FAILED if outcome.failed else HOLDS
+    return FAILED if outcome.failed or outcome.diverged else HOLDS
 
 
 def _dry_run(todo: Plan, workspace: Workspace, place: Place) -> int:
@@ -357,6 +388,25 @@ def _report(arguments: argparse.Namespace) -> int:
     return HOLDS
 
 
+def _check(arguments: argparse.Namespace) -> int:
+    from .render.check import Tolerance, check_folders
+
+    current = arguments.current or Workspace(arguments.root).root / "results"
+    allowed = dict(_allowance(text) for text in arguments.allow)
+    tolerance = Tolerance(arguments.errors, allowed)
+    found = check_folders(current, arguments.against, tolerance, arguments.tier)
+    print(found)
+    return found.code
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .render.compare import compare, select
+
+    workspace = Workspace(arguments.root)
+    print(compare(select(workspace, arguments.left), select(workspace, arguments.right)))
+    return HOLDS
+
+
 def _data(arguments: argparse.Namespace) -> int:
     from .core import progress
     from .data import _registry
@@ -439,6 +489,16 @@ def _change(text: str) -> tuple[str, str]:
     if key.partition(".")[0] not in ("model", "training", "dataset", "metric"):
         raise unknown("--set key", key, ["model.", "training.", "dataset.", "metric."])
     return key.strip(), value.strip()
+
+
+def _allowance(text: str) -> tuple[str, float]:
+    metric, _, amount = text.rpartition("=")
+    try:
+        return metric, float(amount)
+    except ValueError:
+        raise UsageError(
+            f"--allow {text!r} cannot be read; expected METRIC=X such as LL=0.5"
+        ) from None
 
 
 def _addition(text: str) -> tuple[str, spec.Spec]:

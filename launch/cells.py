@@ -112,7 +112,10 @@ def locked(
                 time.sleep(0.1)
         with contextlib.suppress(
             OSError
-        ):  # the number is for people; a full disk is not worth failing here
+        ):  # the number is for people, not worth failing on a full disk
             held.truncate(0)
             os.pwrite(held.fileno(), str(os.getpid()).encode(), 0)
-        yield True
+        try:
+            yield True
+        finally:
+            held.truncate(0)

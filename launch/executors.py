@@ -60,12 +60,13 @@ class Place:
 
 @dataclass
 class Outcome:
-    """What became of the jobs. interrupted: by a signal. stopped: something is left to do.
+    """What became of the jobs. failed, diverged: how many cells. interrupted: by a signal. stopped: some are left to do.
 
-    troubles: sentences about what the user can mend.
+    mendable, troubles: whether, and sentences about what the user can mend.
     """
 
     failed: int = 0
+    diverged: int = 0
     stopped: bool = False
     interrupted: bool = False
     mendable: bool = False
@@ -109,6 +110,11 @@ def local(
                     if collected is not None:
                         collected()
             display.tick()
+    stored = [
+        cells.read(workspace, job.run.id, planned.id) for job in jobs for planned in job.cells
+    ]
+    outcome.failed = sum(cell is not None and cell["status"] == "failed" for cell in stored)
+    outcome.diverged = sum(cell is not None and cell["status"] == "diverged" for cell in stored)
     return outcome
 
 
@@ -160,7 +166,6 @@ class _Worker:
 
     def _ended(self, ended: Ended, outcome: Outcome) -> None:
         self.process.join()
-        outcome.failed += ended.failed
         outcome.mendable |= ended.mendable
         outcome.stopped |= ended.status == "stopped"
 
@@ -181,7 +186,6 @@ class _Worker:
         lost = [planned for planned in left if self.measuring in ("", planned.id)]
         self.unattempted = tuple(planned for planned in left if planned not in lost)
         for planned in lost:
-            outcome.failed += 1
             display.measured(run)
             failure = {"status": "failed", "note": note, "dialect": planned.row.dialect}
             with contextlib.suppress(UsageError):
@@ -247,7 +251,7 @@ def _work_here(
         pass
     except UsageError as error:
         say("trouble", str(error))
-        ended = Ended("finished", len(job.cells), mendable=True)
+        ended = Ended("finished", mendable=True)
     say("end", ended)
 
 

@@ -44,13 +44,12 @@ Tell = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended. status: "stopped" can be called again. failed: cells that failed or diverged.
+    """How a job ended. status: "stopped" can be called again.
 
-    mendable: whether what failed is for the user to mend (a missing file, a full disk): one sentence each was told.
+    mendable: whether something failed that is for the user to mend (a missing file, a full disk); it was told.
     """
 
     status: Literal["finished", "stopped"]
-    failed: int = 0
     mendable: bool = False
 
 
@@ -73,7 +72,7 @@ def work(
             return _work(job, workspace, engine, made_by, stop, tell, checkpoint_every)
     except UsageError as error:
         tell("trouble", str(error))
-        return Ended("finished", len(job.cells), mendable=True)
+        return Ended("finished", mendable=True)
 
 
 def _work(
@@ -114,7 +113,7 @@ def _work(
                 _write(workspace, run, planned, {**common, **note})
                 tell("cell", planned.id)
             tell("note", f"{run.id} diverged: {fitted.note}")
-            return Ended("finished", failed=len(todo))
+            return Ended("finished")
         weights = checkpoint.load(folder / checkpoint.FILE, run)
         assert weights is not None  # a finished fit has written it
     except Exception as error:
@@ -123,17 +122,16 @@ def _work(
         with contextlib.suppress(UsageError):  # on a full disk not even this can be written
             for planned in todo:
                 fail(planned, error)
-        return Ended("finished", len(todo), mendable)
-    failed, mendable = 0, False
+        return Ended("finished", mendable)
+    mendable = False
     for planned in todo:
         if stop():
-            return Ended("stopped", failed, mendable)
+            return Ended("stopped", mendable)
         tell("measuring", planned.id)
         try:
             measured = _measure(planned, weights, workspace, engine, stop)
             _write(workspace, run, planned, {**common, **measured})
         except Exception as error:
-            failed += 1
             mendable |= isinstance(error, UsageError)
             kind = "trouble" if isinstance(error, UsageError) else "note"
             tell(kind, f"{planned.cell.metric_label} of {run.id}: {sentence(error)}")
@@ -142,7 +140,7 @@ def _work(
         else:
             (folder / f"error-{planned.id}.txt").unlink(missing_ok=True)
         tell("cell", planned.id)
-    return Ended("finished", failed, mendable)
+    return Ended("finished", mendable)
 
 
 def _measure(

@@ -25,7 +25,7 @@ MODULE.__dict__["protocol"] = Table(
         "Sketch (wide)": model(
             "laboratory:Sketch", spread=2.0
         ),  # an evaluation option: the same run
-        "Slow": model("laboratory:Sketch", slow=0.01),
+        "Slow": model("laboratory:Sketch", slow=0.005),
         "Diverging": model("laboratory:Sketch", diverge_at=20),
         "To come": model("to_come"),
     },

@@ -72,7 +72,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_3(
     assert err.startswith("reprise: ")
     assert err.count("\n") == 1
     assert out == "" or BAD[message][0] == "check-model"
-    assert not any(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
