@@ -377,7 +377,12 @@ def gallery(root: Path, seed: int = 0) -> tuple[Workspace, Subject, list[ResultR
 
 def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> None:
     place, subject, rows = gallery(tmp_path)
+    more = {**subject.protocol.models, "GENESIS": model("genesis")}
+    subject = dataclasses.replace(
+        subject, protocol=dataclasses.replace(subject.protocol, models=more)
+    )
     report_on(place, "paper", [subject])
+    assert "Without images so far: GENESIS." in (place.reports("paper") / "p.md").read_text()
     figure = place.reports("paper") / "figures" / "p.png"
     drawn = figure.read_bytes()
     before = digests(place.reports("paper"))
