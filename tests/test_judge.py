@@ -1,4 +1,4 @@
-"""S-Acc's judge: the rules on hand-made scenes, the finder on hand-made images, the whole on images whose verdict is known."""
+"""S-Acc's judge: its rules and its finder on hand-made scenes, the whole on images whose verdict is known."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ def four(classes: list[int], x: float = 30, y: float = 40) -> Found:
     return found(classes, [(x, y), (128 - x, y), (128 - x, 128 - y), (x, 128 - y)])
 
 
-TEN = {0: (20, 20), 1: (50, 45), 2: (80, 20), 3: (110, 20), 4: (90, 50), 5: (15, 80), 6: (45, 90),
-       7: (20, 115), 8: (84, 84), 9: (114, 109)}  # fmt: skip
+TEN: dict[int, tuple[float, float]] = {
+    0: (20, 20), 1: (50, 45), 2: (80, 20), 3: (110, 20), 4: (90, 50),
+    5: (15, 80), 6: (45, 90), 7: (20, 115), 8: (84, 84), 9: (114, 109),
+}  # fmt: skip
 
 
 def ten(places: dict[int, tuple[float, float]]) -> Found:
@@ -145,7 +147,11 @@ def test_an_object_that_is_no_digit_makes_a_scene_wrong_unless_it_is_dirt() -> N
     lawful = four([1, 2, 3, 4])
     for side, expected in ((20.0, math.inf), (6.0, 0.0)):
         spot = found([10], [(64, 64)], side)
-        both = Found(*(np.concatenate(pair) for pair in zip(lawful, spot, strict=True)))
+        both = Found(
+            np.concatenate([lawful.centre, spot.centre]),
+            np.concatenate([lawful.probability, spot.probability]),
+            np.concatenate([lawful.side, spot.side]),
+        )
         assert displacement(both, "mnist4", 128) == expected
 
 
