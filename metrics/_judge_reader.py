@@ -33,10 +33,7 @@ WINDOW = 28  # side of the square that is read, in pixels of a 128-pixel canvas
 CLASSES = 10
 NOT_A_DIGIT = 10
 
-STEPS = (
-    300,
-    2100,
-)  # fewest, most: one for every 25 glyphs, so that MNIST's 55,000 are seen seven times
+STEPS = 300, 2100  # fewest, most: one for every 25 glyphs; MNIST's 55,000 are seen seven times
 BATCH = 192
 JUNK = 35  # of each batch, five of each kind: nearly one in five is no digit
 
@@ -193,7 +190,8 @@ def train(glyphs: Glyphs, canvas: int) -> Reader:
     Each class is drawn equally often. Nearly a fifth of every batch is not a digit.
     """
     seed = stream("judge", VERSION, glyphs.digest, canvas)
-    with seeded(seed), one_thread(), torch.enable_grad():  # metrics are called without gradients
+    # metrics are called without gradients, in inference mode
+    with seeded(seed), one_thread(), torch.inference_mode(False), torch.enable_grad():
         images = _in_windows(glyphs, canvas)
         by_class = [torch.from_numpy(np.flatnonzero(glyphs.label == c)) for c in range(CLASSES)]
         if empty := [c for c, members in enumerate(by_class) if len(members) == 0]:
