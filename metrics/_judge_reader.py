@@ -167,7 +167,7 @@ def _unpacked(path: Path) -> Reader:
     reader = Reader()
     mend = "delete it, and the judge is trained again (about a minute)"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             expected = str(stored["digest"])
             reader.load_state_dict(
                 {k: torch.from_numpy(stored[k]) for k in stored.files if k != "digest"}

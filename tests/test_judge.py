@@ -289,8 +289,8 @@ def test_the_judge_tells_lawful_from_unlawful_scenes_of_embedded_digits(
     assert not unmet(rows, EMBEDDED), table(rows)
 
 
-# At 8 x 8 pixels a triangle is a 4 and a smear may be an 8: of such drawings up to one in eight passes for the very digit
-# that it replaced (measured: 0.93 to 0.98 rejected). Every other requirement is that of MNIST.
+# At 8 x 8 pixels a triangle is a 4 and a smear may be an 8: of such drawings up to one in eight passes for the very
+# digit that it replaced (measured: 0.93 to 0.98 rejected). Every other requirement is that of MNIST.
 EMBEDDED = {
     "a shape for a digit": 0.88,
     "a scrambled digit for a digit": 0.95,
