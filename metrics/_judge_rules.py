@@ -24,7 +24,7 @@ Rule = Literal["mnist4", "mnist10", "mnist4_10"]
 
 PLAUSIBLE = 0.01  # a digit can be read as every class that is at least this likely, given that it is a digit
 UNREADABLE = 0.8  # above this probability of "not a digit" an object is none
-DEBRIS = 10  # an unreadable object whose longer side is at most this, half a digit, is dirt and not an object
+DEBRIS = 6  # an unreadable object whose longer side is at most this is dirt and not an object
 
 NEVER = float("inf")
 

@@ -201,11 +201,15 @@ def _warped(shop: _Workshop, i: int, random: Random) -> Images:
 
 
 def _thinned(shop: _Workshop, i: int, random: Random) -> Images:
-    return _to_bytes(_stroke(_real(shop, i, random).astype(np.float64), -random.uniform(0.3, 0.6)))
+    return _to_bytes(
+        _stroke(_real(shop, i, random).astype(np.float64), shop, -random.uniform(0.3, 0.6))
+    )
 
 
 def _thickened(shop: _Workshop, i: int, random: Random) -> Images:
-    return _to_bytes(_stroke(_real(shop, i, random).astype(np.float64), random.uniform(0.3, 0.8)))
+    return _to_bytes(
+        _stroke(_real(shop, i, random).astype(np.float64), shop, random.uniform(0.3, 0.8))
+    )
 
 
 def _speckled(shop: _Workshop, i: int, random: Random) -> Images:
@@ -217,7 +221,7 @@ def _as_generated(shop: _Workshop, i: int, random: Random) -> Images:
     """All of the above at once, each a little: as a model might draw."""
     image = _uneven(shop, i, random).astype(np.float64)
     image = _warp(image, shop, random)
-    image = _stroke(image, random.uniform(-0.3, 0.5))
+    image = _stroke(image, shop, random.uniform(-0.3, 0.5))
     image = _blur(image, shop, random.uniform(0.3, 1.0))
     return _to_bytes(_speckle(image, shop, random))
 
@@ -244,8 +248,9 @@ def _warp(image: NDArray[np.float64], shop: _Workshop, random: Random) -> NDArra
     return warped
 
 
-def _stroke(image: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
-    """A share of the grey dilation (weight > 0) or erosion (< 0) by 3 x 3 pixels."""
+def _stroke(image: NDArray[np.float64], shop: _Workshop, weight: float) -> NDArray[np.float64]:
+    """A share of the grey dilation (weight > 0) or erosion (< 0) by 3 x 3 pixels of a 128-pixel canvas."""
+    weight *= shop.canvas / CANVAS
     other = (ndimage.grey_dilation if weight > 0 else ndimage.grey_erosion)(image, (3, 3))
     mixed: NDArray[np.float64] = image + abs(weight) * (other - image)
     return mixed

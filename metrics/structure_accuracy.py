@@ -22,6 +22,7 @@ from ..core.dataset import Dataset, Split
 from ..core.errors import UsageError
 from ..core.metric import Measurement, Metric
 from ..core.progress import track
+from ._evaluation import as_bytes
 from ._judge_finder import find
 from ._judge_reader import VERSION, Glyphs, Reader, reader_for
 from ._judge_rules import Rule, displacement
@@ -131,10 +132,8 @@ class StructureAccuracy(Metric):
         samples: list[NDArray[np.uint8]] = []
         far: list[NDArray[np.float64]] = []
         for start in track(range(0, self.images, CHUNK), "S-Acc"):
-            chunk = model.sample(min(CHUNK, self.images - start))
-            if not bool(torch.isfinite(chunk).all()):
-                raise ValueError("the model's samples hold values that are not finite; it diverged")
-            chunk = (chunk.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+            drawn = model.sample(min(CHUNK, self.images - start))
+            chunk = as_bytes(drawn, f"a sample of {type(model).__name__}")
             if start < STORED:
                 samples.append(chunk)
             far.append(np.stack([judge.displacements(chunk, t) for t in thresholds]))

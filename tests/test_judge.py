@@ -1,4 +1,4 @@
-"""S-Acc's judge: the rules on hand-made scenes, the finder on hand-made images, the whole on images whose verdict is known."""
+"""S-Acc's judge: its rules and its finder on hand-made scenes, the whole on images whose verdict is known."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ def four(classes: list[int], x: float = 30, y: float = 40) -> Found:
     return found(classes, [(x, y), (128 - x, y), (128 - x, 128 - y), (x, 128 - y)])
 
 
-TEN = {0: (20, 20), 1: (50, 45), 2: (80, 20), 3: (110, 20), 4: (90, 50), 5: (15, 80), 6: (45, 90),
-       7: (20, 115), 8: (84, 84), 9: (114, 109)}  # fmt: skip
+TEN: dict[int, tuple[float, float]] = {
+    0: (20, 20), 1: (50, 45), 2: (80, 20), 3: (110, 20), 4: (90, 50),
+    5: (15, 80), 6: (45, 90), 7: (20, 115), 8: (84, 84), 9: (114, 109),
+}  # fmt: skip
 
 
 def ten(places: dict[int, tuple[float, float]]) -> Found:
@@ -145,7 +147,11 @@ def test_an_object_that_is_no_digit_makes_a_scene_wrong_unless_it_is_dirt() -> N
     lawful = four([1, 2, 3, 4])
     for side, expected in ((20.0, math.inf), (6.0, 0.0)):
         spot = found([10], [(64, 64)], side)
-        both = Found(*(np.concatenate(pair) for pair in zip(lawful, spot, strict=True)))
+        both = Found(
+            np.concatenate([lawful.centre, spot.centre]),
+            np.concatenate([lawful.probability, spot.probability]),
+            np.concatenate([lawful.side, spot.side]),
+        )
         assert displacement(both, "mnist4", 128) == expected
 
 
@@ -243,6 +249,15 @@ def other_weights(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def test_a_reader_is_trained_alike_where_gradients_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_judge_reader, "STEPS", (3, 3))
+    source = judge_scenes().glyphs("train")
+    glyphs = Glyphs(source.patch, source.label)
+    outside = train(glyphs, 64).digest
+    with torch.inference_mode():
+        assert train(glyphs, 64).digest == outside
+
+
 def test_glyphs_without_a_class_are_refused() -> None:
     source = judge_scenes().glyphs("train")
     kept = source.label != 7
@@ -270,11 +285,17 @@ def test_the_judge_tells_lawful_from_unlawful_scenes_of_embedded_digits(
     judge: Judge, rule: Rule
 ) -> None:
     scenes = embedded(rule)
-    rows = validate(Judge(judge.reader, rule, 64).verdicts, scenes, 200)
-    assert not unmet(rows, EMBEDDED[rule]), table(rows)
+    rows = validate(Judge(judge.reader, rule, 64).verdicts, scenes, 60)
+    assert not unmet(rows, EMBEDDED), table(rows)
 
 
-EMBEDDED: dict[Rule, dict[str, float]] = {"mnist4": {}, "mnist10": {}, "mnist4_10": {}}
+# At 8 x 8 pixels a triangle is a 4 and a smear may be an 8: of such drawings up to one in eight passes for the very
+# digit that it replaced (measured: 0.93 to 0.98 rejected). Every other requirement is that of MNIST.
+EMBEDDED = {
+    "a shape for a digit": 0.88,
+    "a scrambled digit for a digit": 0.95,
+    "a mean of four digits for a digit": 0.88,
+}
 
 
 @pytest.fixture(scope="session")
@@ -372,7 +393,7 @@ def test_a_rule_can_be_judged_that_is_not_the_data_sets_own(judge: Judge) -> Non
 def test_a_model_that_diverged_gets_no_score(judge: Judge) -> None:
     model = Repeats(np.zeros((4, 1, 64, 64), np.uint8))
     model.images[2, 0, 3, 3] = math.nan
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="not finite"):
         StructureAccuracy(images=4)(model, embedded("mnist4"))
 
 
