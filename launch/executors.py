@@ -60,7 +60,7 @@ class Place:
 
 @dataclass
 class Outcome:
-    """What became of the jobs. failed, diverged: how many cells. interrupted: by a signal. stopped: some are left to do.
+    """What became of the jobs. failed, diverged: how many cells. interrupted: by a signal. stopped: some are left.
 
     mendable, troubles: whether, and sentences about what the user can mend.
     """

@@ -35,7 +35,7 @@ class LogMarginal(Metric):
     """particles: K. images: measure on at most this many test images; None for all of them."""
 
     better = "higher"
-    tiers: ClassVar = {"demo": {"images": 16}, "mini": {"images": 512}}
+    tiers: ClassVar = {"demo": {"images": 16}, "mini": {"images": 256}}
 
     particles: int = 100
     images: int | None = None

@@ -121,7 +121,14 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
         else:
             self.global_latent = GaussianGlobal(config.width)
         self.local = LocalHead(config.width, config.what, config.presence_logit)
-        layers = [Layer(1, 64, 4), Layer(1, 64, 2), Layer(1, 32, 2), Layer(1, 16, 2), Layer(3, 8), Layer(3, channels)]
+        layers = [
+            Layer(1, 64, 4),
+            Layer(1, 64, 2),
+            Layer(1, 32, 2),
+            Layer(1, 16, 2),
+            Layer(3, 8),
+            Layer(3, channels),
+        ]
         if size == 64:
             del layers[1]  # G = 32 on a canvas of 128 pixels, 16 on one of 64
         self.object_decoder = SubPixelStack(config.what, layers)
