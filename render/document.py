@@ -53,7 +53,7 @@ SYMBOLS: Mapping[str, str] = {
     "worse": "▼",
     "inconclusive": "◐",
     "incomparable": "○",
-    "missing": "–",
+    "missing": "·",
     "none": "",
 }
 
@@ -105,7 +105,8 @@ class Page:
         text = f"Tier {self.tier.name}: {self.tier.description}."
         if self.tier.name == "paper":
             return text
-        return f"{text} Not comparable in value with the paper; the order of the models may be."
+        order = "; the order of the models may be" if self.table.has_published else ""
+        return f"{text} Not comparable in value with the paper{order}."
 
     @property
     def pivot(self) -> Pivot:
@@ -259,16 +260,15 @@ def facts_of(table: ResultTable, entry: Entry) -> list[tuple[str, str]]:
         )
     if judgement.interval is not None:
         low, high = (f"{end:+.4g}" for end in judgement.interval)
-        facts.append(("90 % interval of the difference", f"{low} to {high}"))
+        facts.append(("90 % interval", f"{low} to {high}, of the difference"))
     if judgement.margin is not None:
         facts.append(("margin", f"{judgement.margin:.4g}, {judgement.margin_origin}"))
     facts.append(("command", command_of(table, entry)))
     for row in entry.rows:
-        value = "" if row.value is None else f" {row.censored}{row.value!r}"
+        value = row.status if row.value is None else f"{row.censored}{row.value!r}"
         error = f" ± {row.stderr:.3g} (standard error, n={row.n})" if row.stderr is not None else ""
-        facts.append(
-            (f"seed {row.seed}", f"{row.status}{value}{error}{': ' + row.note if row.note else ''}")
-        )
+        note = f": {row.note}" if row.note else ""
+        facts.append((f"seed {row.seed}", value + error + note))
     for label, values in (
         ("run", (row.run for row in entry.rows)),
         ("cell", (row.cell for row in entry.rows)),
@@ -451,6 +451,7 @@ def _environment() -> jinja2.Environment:
         "prose": _prose_markdown,
         "spans": spans,
         "data_uri": _data_uri,
+        "pixels": lambda path: round(110 * figures.inches(path)),
     }
     environment.globals |= {"symbols": SYMBOLS, "bar_of": _bar}
     return environment

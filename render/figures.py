@@ -15,12 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -29,7 +31,7 @@ from ..core.protocol import Axis, Gallery, Plot
 from ..core.results import PublishedValue, ResultRow
 from .table import Entry, ResultTable
 
-__all__ = ["Artifacts", "Drawn", "draw_all"]
+__all__ = ["Artifacts", "Drawn", "draw_all", "inches"]
 
 log = logging.getLogger(__name__)
 
@@ -165,20 +167,18 @@ def _gallery(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: 
     )
     panels = _panels(table, protocol, artifacts)
     stands = _remembered(path)
-    if not panels and not artifacts.named and stands is None:
-        return Drawn(
-            title, caption, None, "no arrays yet: no cell of this figure has been measured"
-        )
     if panels and (not artifacts.gone or stands is None):
-        figure = gallery(table, protocol, panels)
-        _save(figure, path, source)
+        absent = _left_out(table, panels)
+        _save(gallery(table, protocol, panels), path, source, absent)
         some = f"{artifacts.gone} of its arrays are no longer there" if artifacts.gone else ""
-        return Drawn(title, caption + _left_out(table, panels), path, some)
-    if stands is None:
+        return Drawn(title, caption + absent, path, some)
+    if stands is not None:
+        log.info("%s: arrays are gone; %s is kept as it is", table.name, path)
+        fresh = "" if stands.source == source else "drawn from earlier arrays than the rows name"
+        return Drawn(title, caption + stands.absent, path, fresh)
+    if artifacts.named:
         return Drawn(title, caption, None, "the stored arrays are no longer there")
-    log.info("%s: arrays are gone; %s is kept as it is", table.name, path)
-    fresh = "" if stands == source else "drawn from earlier arrays than the rows name"
-    return Drawn(title, caption, path, fresh)
+    return Drawn(title, caption, None, "no arrays yet: no cell of this figure has been measured")
 
 
 Panels = dict[tuple[str, str], NDArray[np.uint8]]
@@ -221,7 +221,7 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
     width = min(1.0 * columns, 7.2 / len(datasets))
     height = width / columns * rows
     figure = Figure(
-        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.35), layout="constrained"
+        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.6), layout="constrained"
     )
     axes = figure.subplots(len(models), len(datasets), squeeze=False)
     for row, model in zip(axes, models, strict=True):
@@ -357,6 +357,8 @@ def side_by_side(table: ResultTable) -> Figure:
         axis.grid(axis="x")
         axis.tick_params(axis="y", length=0)
         axis.locator_params(axis="x", nbins=4)
+        if max(e.printed.value or 0 for e in table.entries if e.printed) >= 1e5:
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 2.9M rather than 0.29 x 1e7
         axis.spines["left"].set_visible(False)
         for entry in table.entries:
             if (entry.dataset, entry.metric) == (dataset, metric):
@@ -419,7 +421,11 @@ def _custom(
     )
     stands = _remembered(path)
     if draw is None or (artifacts.gone and stands is not None):
-        fresh = "" if stands == source else "drawn from earlier arrays than the rows name"
+        fresh = (
+            ""
+            if stands and stands.source == source
+            else "drawn from earlier arrays than the rows name"
+        )
         return Drawn("Figure", "", path if stands is not None else None, fresh)
     _save(draw(rows, published, artifacts), path, source)
     return Drawn("Figure", "", path)
@@ -434,24 +440,40 @@ def _short(label: str) -> str:
     return label if len(label) <= 24 else f"{label[:23]}…"
 
 
-def _save(figure: Figure, path: Path, source: str) -> None:
-    """Write the figure as PNG, as sharp as MOST_BYTES allows."""
+def _save(figure: Figure, path: Path, source: str, absent: str = "") -> None:
+    """Write the figure as PNG, as sharp as MOST_BYTES allows, with what `_remembered` will be asked for."""
+    # Software is None: matplotlib would write its version, which is no part of the picture.
+    metadata = {"Software": None, "Source": source, "Description": quote(absent)}
     for dpi in (200, 160, 130, 110, 90, 72):
         out = io.BytesIO()
-        # Software is None: matplotlib would write its version, which is no part of the picture.
-        figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None, "Source": source})
+        figure.savefig(out, format="png", dpi=dpi, metadata=metadata)
         if out.tell() <= MOST_BYTES:
             break
     write_bytes(path, out.getvalue())
 
 
-def _remembered(path: Path) -> str | None:
-    """The digest of what the figure at `path` was drawn from; None if there is no figure."""
+@dataclass(frozen=True)
+class _Memory:
+    """What a PNG remembers: the digest of what it was drawn from, and the sentence on what it lacks."""
+
+    source: str
+    absent: str
+
+
+def _remembered(path: Path) -> _Memory | None:
+    """What the figure at `path` remembers; None if there is no figure."""
     try:
         with Image.open(path) as image:
-            return str(image.info.get("Source", ""))
+            info = image.info
+            return _Memory(str(info.get("Source", "")), unquote(str(info.get("Description", ""))))
     except (OSError, UnidentifiedImageError):
         return None
+
+
+def inches(path: Path) -> float:
+    """How wide the figure was drawn, whatever its resolution."""
+    with Image.open(path) as image:
+        return float(image.width / image.info.get("dpi", (100, 100))[0])
 
 
 def _digest(parts: Sequence[object]) -> str:

@@ -263,9 +263,9 @@ def _entry(
         spread = f" ± {number(judgement.std)}" if judgement.std is not None else ""
         ours = Text(f"{bound}{number(judgement.mean)}{spread}")
         seeds_text = f"n={judgement.n}"
-    if data := next((data for row in rows if (data := stand_in(row))), ""):
-        text = f"measured on stand-in data ({data}), which is not the data of the paper"
-        ours = Text(ours.body, ours.marks + notes.symbol(STAND_IN_MARK, text))
+        if data := next((data for row in rows if (data := stand_in(row))), ""):
+            why = f"measured on stand-in data ({data}), which is not the data of the paper"
+            ours = Text(ours.body, notes.symbol(STAND_IN_MARK, why))
 
     published = difference = margin = Text(NO_VALUE)
     if printed is not None:
@@ -276,7 +276,8 @@ def _entry(
         difference = Text(number(judgement.difference, signed=True))
     if judgement.margin is not None:
         origin = f"margin: {judgement.margin_origin}"
-        margin = Text(f"{judgement.margin:.3g}", notes.letter(origin))
+        size = f"{judgement.margin:.3g}" if judgement.margin < 1000 else f"{judgement.margin:,.0f}"
+        margin = Text(size, notes.letter(origin))
     verdict = Text(NO_VALUE)
     if printed is not None or judgement.verdict is Verdict.MISSING:
         explained = judgement.verdict in (Verdict.INCOMPARABLE, Verdict.INCONCLUSIVE)
@@ -421,9 +422,13 @@ def pivot(table: ResultTable) -> Pivot:
     if isinstance(protocol, Table):
         columns = protocol.columns
     axes: tuple[Axis, ...] = ("model", "dataset", "metric")
-    rows = tuple(axis for axis in axes if axis not in columns)
-    if isinstance(protocol, Table):
-        rows = (*protocol.rows, *(axis for axis in rows if axis not in protocol.rows))
+    rows = protocol.rows if isinstance(protocol, Table) else ("model",)
+    # An axis that the protocol does not lay out joins the rows, unless there is nothing to tell apart on it.
+    rows += tuple(
+        axis
+        for axis in axes
+        if axis not in (*rows, *columns) and len({getattr(e, axis) for e in table.entries}) > 1
+    )
 
     def key(entry: Entry, over: Sequence[Axis]) -> tuple[str, ...]:
         return tuple(getattr(entry, axis) for axis in over)

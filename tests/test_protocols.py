@@ -209,6 +209,15 @@ def test_published_numbers_are_possible(name: str) -> None:
             assert ("counted from 0" in value.note) == (value.value % every != 0)
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_a_published_number_says_what_ours_must_say_to_be_comparable(name: str) -> None:
+    dialects = {  # D-Steps: the authors' classifier is not described, so ranks alone can be compared
+        "LL": "particles=100 sigma=0.2", "D-Steps": "classifier=authors", "S-Acc": "", "Parameters": "",
+    }  # fmt: skip
+    for value in published(name):
+        assert value.dialect == dialects[value.metric]
+
+
 def test_the_row_as_coded_scores_the_weights_of_gnm_and_trains_no_others() -> None:
     from reprise.core.run import Run
 

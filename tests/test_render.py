@@ -30,6 +30,7 @@ from reprise.core.protocol import (
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
+from reprise.render.figures import Artifacts
 from reprise.render.table import (
     build,
     escape_latex,
@@ -376,7 +377,12 @@ def gallery(root: Path, seed: int = 0) -> tuple[Workspace, Subject, list[ResultR
 
 def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> None:
     place, subject, rows = gallery(tmp_path)
+    more = {**subject.protocol.models, "GENESIS": model("genesis")}
+    subject = dataclasses.replace(
+        subject, protocol=dataclasses.replace(subject.protocol, models=more)
+    )
     report_on(place, "paper", [subject])
+    assert "Without images so far: GENESIS." in (place.reports("paper") / "p.md").read_text()
     figure = place.reports("paper") / "figures" / "p.png"
     drawn = figure.read_bytes()
     before = digests(place.reports("paper"))
@@ -396,12 +402,32 @@ def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> Non
     assert "`run_protocol p --tier paper` makes it" in text
 
 
-def test_a_broken_or_escaping_array_file_does_not_stop_the_report(tmp_path: Path) -> None:
+def test_a_broken_array_file_does_not_stop_the_report(tmp_path: Path) -> None:
     place, subject, rows = gallery(tmp_path)
     (tmp_path / "runs/GNM/cells/a.npz").write_bytes(b"PK not a zip")
-    rows[1] = dataclasses.replace(rows[1], artifact="../results/paper/p.csv")
     report_on(workspace(tmp_path, rows), "paper", [subject])
-    assert "no longer there" in (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+    text = (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+    assert "Without images so far: GNM." in text
+
+
+def test_arrays_are_read_from_below_runs_only(tmp_path: Path) -> None:
+    _, _, rows = gallery(tmp_path)
+    outside = dataclasses.replace(rows[0], artifact="../elsewhere.npz")
+    np.savez(tmp_path / "elsewhere.npz", samples=np.zeros((1, 1, 4, 4), np.uint8))
+    found = Artifacts(tmp_path / "runs", [outside, rows[1]])
+    assert list(found) == [rows[1].key]
+    assert found.gone == 1
+
+
+def test_the_index_lists_every_protocol_that_has_results_and_no_other(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    for name in ("gnm_table1", "gnm_figure2", "of_another_branch"):
+        write(place.results("mini", name), [], ResultRow)
+    report(place, "mini", ["table1"])
+    text = (place.reports("mini") / "README.md").read_text(encoding="utf-8")
+    assert text.index("gnm_table1.md") < text.index("gnm_figure2.md")
+    assert "of_another_branch" not in text
+    assert "0 of 45 published cells equivalent, 45 missing" in text
 
 
 def test_figures_stay_below_300_kilobytes_and_name_no_day(tmp_path: Path) -> None:

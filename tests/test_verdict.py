@@ -54,7 +54,10 @@ def verdict(
 
 def test_one_seed_is_never_a_pass() -> None:
     for value in (0.9, 0.5, 0.0):
-        assert verdict(rows(value), printed("0.9", spread=0.3)) is Verdict.INCONCLUSIVE
+        judged = judge(rows(value, stderr=0.001, n=250), printed("0.9", spread=0.3), tier="paper")
+        assert judged.verdict is Verdict.INCONCLUSIVE
+        assert "one seed" in judged.reason
+        assert judged.interval is None
 
 
 def test_seeds_that_agree_closely_within_the_margin_are_equivalent() -> None:

@@ -1,0 +1,211 @@
+"""S-Acc: the fraction of a model's samples whose digits obey the rule of the scenes it was trained on.
+
+Jiang & Ahn, "Generative Neurosymbolic Machines", NeurIPS 2020: 250 samples per model, each called right or wrong by
+hand for its structure alone, whatever its quality; an unrecognisable digit makes it wrong. Here a judge decides: it
+finds the objects (_judge_finder), reads them (_judge_reader) and applies the written rule (_judge_rules). Before
+anything it says is believed, see what it makes of images whose verdict is known:
+
+    python -m reprise.metrics.structure_accuracy --validate mnist10
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..core.dataset import Dataset, Split
+from ..core.errors import UsageError
+from ..core.metric import Measurement, Metric
+from ..core.progress import track
+from ._evaluation import as_bytes
+from ._judge_finder import find
+from ._judge_reader import VERSION, Glyphs, Reader, reader_for
+from ._judge_rules import Rule, displacement
+
+__all__ = ["StructureAccuracy"]
+
+CHUNK = 50  # samples per call of the model, as the authors drew their 250
+STORED = 250  # samples kept for the eye, the published number
+TOLERANCES = (3.0, 4.0, 6.0, 8.0, math.inf)
+THRESHOLDS = (0.15, 0.25, 0.35)
+
+
+class Patches(Protocol):
+    """Single digits, centred by their boxes. patch: (G, P, P) uint8. label: (G,)."""
+
+    @property
+    def patch(self) -> NDArray[np.uint8]: ...
+
+    @property
+    def label(self) -> NDArray[np.int64]: ...
+
+
+class DigitScenes(Protocol):
+    """What the judge asks of a data set: a rule, a square canvas, and the digits its scenes are made of."""
+
+    @property
+    def rule(self) -> Rule: ...
+
+    @property
+    def canvas(self) -> int: ...
+
+    def glyphs(self, name: Split, /) -> Patches: ...
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Tells right scenes from wrong ones. rule: what is right. canvas: side of the images in pixels."""
+
+    reader: Reader
+    rule: Rule
+    canvas: int
+
+    @classmethod
+    def of(cls, data: DigitScenes, rule: Rule | None = None) -> Judge:
+        """The judge of these scenes, trained on their training digits on first use (about a minute), then cached."""
+        glyphs = data.glyphs("train")
+        reader = reader_for(Glyphs(glyphs.patch, glyphs.label), data.canvas)
+        return cls(reader, rule or data.rule, data.canvas)
+
+    def displacements(
+        self, images: NDArray[np.uint8], threshold: float = 0.25
+    ) -> NDArray[np.float64]:
+        """How far the digits of each image (N, 1, H, W) are from where the rule wants them: (N,).
+
+        In pixels of a 128-pixel canvas; infinite where no reading of the image obeys the rule.
+        """
+        expected = (1, self.canvas, self.canvas)
+        if images.dtype != np.uint8 or images.shape[1:] != expected:
+            raise ValueError(f"expected uint8 images (N, {expected}); got {images.dtype} {images.shape}")  # fmt: skip
+        found = find(images[:, 0], self.reader, threshold)
+        return np.array([displacement(objects, self.rule, self.canvas) for objects in found])
+
+    def verdicts(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which images (N, 1, H, W) are right, at the default tolerance and threshold: (N,)."""
+        right: NDArray[np.bool_] = self.displacements(images) <= StructureAccuracy.tolerance
+        return right
+
+
+@dataclass(frozen=True)
+class StructureAccuracy(Metric):
+    """Fraction of samples that obey the rule, with its binomial standard error.
+
+    images: samples drawn; 250 as published, 10_000 for precision. tolerance: how far digits that should coincide (once
+    mirrored or shifted) may be apart, in pixels of a 128-pixel canvas; people see no less. threshold: brightness of
+    ink. rule: "data" for the data set's own.
+
+    Arrays: `verdict` (N,) bool; `displacement` (N,); `interval` (2,), Wilson, 95 %; `curve` (3, 5), the fraction at
+    every `curve_threshold` and `curve_tolerance`; `samples`, the first 250, uint8 (250, 1, H, W).
+    """
+
+    images: int = 250
+    tolerance: float = 6.0
+    threshold: float = 0.25
+    rule: Literal["data", "mnist4", "mnist10", "mnist4_10"] = "data"
+
+    better: ClassVar = "higher"
+    tiers: ClassVar = {"demo": {"images": 100}}
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise UsageError(f"metric.images={self.images} is too few; expected at least 1")
+        if not self.tolerance > 0:
+            raise UsageError(f"metric.tolerance={self.tolerance} must be > 0 pixels")
+        if not 0 < self.threshold < 1:
+            raise UsageError(f"metric.threshold={self.threshold} must lie between 0 and 1")
+
+    @property
+    def dialect(self) -> str:
+        """The judge's version and what it was asked; its weights' digest follows when it has been trained."""
+        return f"judge=v{VERSION} rule={self.rule} tolerance={self.tolerance:g} threshold={self.threshold:g}"
+
+    @torch.no_grad()
+    def __call__(self, model: Any, data: Dataset) -> Measurement:
+        """Draw samples in chunks of 50, round them to 8 bits and judge them."""
+        judge = Judge.of(_digit_scenes(data), None if self.rule == "data" else self.rule)
+        thresholds = sorted({*THRESHOLDS, self.threshold})
+        samples: list[NDArray[np.uint8]] = []
+        far: list[NDArray[np.float64]] = []
+        for start in track(range(0, self.images, CHUNK), "S-Acc"):
+            drawn = model.sample(min(CHUNK, self.images - start))
+            chunk = as_bytes(drawn, f"a sample of {type(model).__name__}")
+            if start < STORED:
+                samples.append(chunk)
+            far.append(np.stack([judge.displacements(chunk, t) for t in thresholds]))
+        distance = np.concatenate(far, axis=1)  # (thresholds, N)
+        tolerances = np.array(sorted({*TOLERANCES, self.tolerance}))
+        # an infinite displacement is no reading at all, wrong even where every distance is tolerated
+        right = np.isfinite(distance)[:, None] & (distance[:, None] <= tolerances[:, None])
+        row = thresholds.index(self.threshold)
+        verdict = right[row, tolerances.tolist().index(self.tolerance)]
+        value = float(verdict.mean())
+        return Measurement(
+            value=value,
+            stderr=math.sqrt(value * (1 - value) / self.images),
+            n=self.images,
+            arrays={
+                "verdict": verdict,
+                "displacement": distance[row],
+                "interval": np.array(wilson(int(verdict.sum()), self.images)),
+                "curve": right.mean(-1),
+                "curve_threshold": np.array(thresholds),
+                "curve_tolerance": tolerances,
+                "samples": np.concatenate(samples)[:STORED],
+            },
+            dialect=f"judge_weights={judge.reader.digest}",
+        )
+
+
+def _digit_scenes(data: Dataset) -> DigitScenes:
+    if not all(hasattr(data, name) for name in ("rule", "canvas", "glyphs")):
+        raise UsageError(
+            f"S-Acc has no judge for {data.info.name!r}; it judges scenes of digits (dataset `scenes`)"
+        )
+    return cast(DigitScenes, data)
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a fraction (Wilson 1927)."""
+    z = 1.959963984540054
+    share, squared = successes / n, z * z / n
+    middle = (share + squared / 2) / (1 + squared)
+    half = z / (1 + squared) * math.sqrt(share * (1 - share) / n + squared / (4 * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print what the judge makes of images whose verdict is known; 1 if it misses a requirement."""
+    import argparse
+
+    from ..core import spec
+    from ._judge_validation import table, validate
+
+    parser = argparse.ArgumentParser(prog="python -m reprise.metrics.structure_accuracy")
+    parser.add_argument("--validate", required=True, choices=("mnist4", "mnist10", "mnist4_10"))
+    parser.add_argument("--source", default="mnist", choices=("mnist", "digits"))
+    parser.add_argument("--images", type=int, default=2000, help="per test (default 2000)")
+    chosen = parser.parse_args(arguments)
+    canvas = 128 if chosen.source == "mnist" else 64
+    data = spec.build(
+        spec.dataset(
+            "scenes",
+            rule=chosen.validate,
+            source=chosen.source,
+            canvas=canvas,
+            test=max(chosen.images, 1),
+        )
+    )
+    judge = Judge.of(data)
+    rows = validate(judge.verdicts, data, chosen.images)
+    print(f"{data.info.name}, judge v{VERSION}, weights {judge.reader.digest}")
+    print(table(rows))
+    return 0 if all(row.holds for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
