@@ -24,7 +24,7 @@ from .plan import Job
 from .processes import processes
 from .work import sentence
 
-WARM, STEPS, SECONDS = 2, 10, 10.0  # steps not counted, steps counted at most, seconds at most
+WARM, STEPS, SECONDS = 2, 10, 5.0  # steps not counted, steps counted at most, seconds at most
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,10 @@ class Place:
 
 @dataclass
 class Outcome:
-    """What became of the jobs. failed, diverged: how many cells. interrupted: by a signal. stopped: some are left.
+    """What became of the jobs.
 
-    mendable, troubles: whether, and sentences about what the user can mend.
+    failed, diverged: how many cells. interrupted: by a signal. stopped: some cells are left to do.
+    mendable: whether something failed that the user can mend; troubles: a sentence about each such thing.
     """
 
     failed: int = 0

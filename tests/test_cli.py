@@ -11,6 +11,9 @@ from types import ModuleType
 import pytest
 from reprise import cli
 from reprise.core import protocol as protocols
+from reprise.core import results
+from reprise.core.results import ResultRow
+from reprise.core.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +147,38 @@ def test_listing_starts_in_a_blink(tmp_path: Path) -> None:
         times.append(time.perf_counter() - began)
     # Half a second on an idle machine; torch alone takes more than one. Here the machine may be busy.
     assert min(times) < 2.0
+
+
+def _one_row(root: Path, value: float) -> Path:
+    """A results file of GNM's parameter counts, as a run would leave it."""
+    path = root / "results" / "demo" / "gnm_supp_table3.csv"
+    row = ResultRow(
+        protocol="gnm_supp_table3", tier="demo", model="GNM", train="scenes(rule='mnist4')",
+        dataset="MNIST-4", metric="Parameters", dialect="exact", value=value, n=1, better="neither",
+    )  # fmt: skip
+    results.write(path, [row], ResultRow)
+    return path
+
+
+def test_the_report_is_printed_and_its_files_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _one_row(tmp_path, 2_930_708)
+    cli._print_report(Workspace(tmp_path), "demo", "gnm_supp_table3")
+    out = capsys.readouterr().out
+    assert "GNM" in out
+    printed = [Path(line) for line in out.splitlines() if line.startswith(str(tmp_path))]
+    assert {".csv", ".md", ".html", ".pdf"} <= {path.suffix for path in printed}
+    assert all(path.exists() for path in printed)
+
+
+def test_check_exits_with_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = _one_row(tmp_path / "before", 2_930_708)
+    for value, code in ((2_930_708, 0), (2_930_709, 1)):
+        _one_row(tmp_path / "now", value)
+        arguments = ["check", "--root", str(tmp_path / "now"), "--against", str(before)]
+        assert cli.main(arguments) == code
+    assert "REGRESSED" in capsys.readouterr().out
+    assert cli.main(["check", "--against", str(tmp_path / "nowhere")]) == 3
+    assert cli.main(["compare", str(before), "nothing", "--root", str(tmp_path / "now")]) == 3
+    assert cli.main(["compare", str(before), "demo:GNM", "--root", str(tmp_path / "now")]) == 0

@@ -283,7 +283,7 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path) -> None:
         assert code == 0, err
         assert table(disk) == table(whole)
     finally:
-        subprocess.run(["umount", str(disk)], check=False)
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)
 
 
 def test_a_driver_that_is_killed_leaves_no_worker_behind(tmp_path: Path) -> None:
