@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The umbrella command; returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
     except UsageError as error:
@@ -61,7 +61,8 @@ def run_protocol(argv: Sequence[str] | None = None) -> int:
     return main(["run", *(sys.argv[1:] if argv is None else argv)])
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The arguments of every command."""
     whole = _Parser(
         prog="reprise",
         description="Re-run the tables and figures of papers, and say whether they agree.",
@@ -200,19 +201,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     warm_up()
     from .launch.executors import Place, local
-    from .launch.plan import Request, collect, plan
+    from .launch.plan import collect, plan
 
     workspace = Workspace(arguments.root)
-    request = Request(
-        arguments.protocol,
-        arguments.tier,
-        arguments.models,
-        arguments.datasets,
-        arguments.metrics,
-        arguments.seeds,
-        tuple(_change(text) for text in arguments.set),
-        tuple(_addition(text) for text in arguments.model),
-    )
+    request = request_of(arguments)
     deadline = math.inf if arguments.budget is None else began + arguments.budget
     place = Place(
         arguments.device,
@@ -245,6 +237,22 @@ def _run(arguments: argparse.Namespace) -> int:
     if outcome is None or not outcome.interrupted:
         _print_report(workspace, todo.tier, todo.name)
     return _end(request, workspace, outcome)
+
+
+def request_of(arguments: argparse.Namespace) -> Request:
+    """What the arguments of `run_protocol` ask for."""
+    from .launch.plan import Request
+
+    return Request(
+        arguments.protocol,
+        arguments.tier,
+        arguments.models,
+        arguments.datasets,
+        arguments.metrics,
+        arguments.seeds,
+        tuple(_change(text) for text in arguments.set),
+        tuple(_addition(text) for text in arguments.model),
+    )
 
 
 def _end(request: Request, workspace: Workspace, outcome: Any) -> int:

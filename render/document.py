@@ -227,9 +227,14 @@ def command_of(table: ResultTable, entry: Entry) -> str:
     """The command that measures this cell again."""
     words = ["run_protocol", table.name, "--tier", table.tier]
     spec = next((row.model_spec for row in entry.rows if row.model_spec), "")
-    if entry.model not in table.protocol.models and spec:
-        words += ["--model", f"{entry.model}={spec}"]
-    words += ["--models", entry.model, "--datasets", entry.dataset, "--metrics", entry.metric]
+    label, _, changes = entry.model.partition(
+        " ["
+    )  # `GNM [lr=0.0003, metric.particles=10]`: made with --set
+    if label not in table.protocol.models and spec:
+        words += ["--model", f"{label}={spec}"]
+    words += ["--models", label, "--datasets", entry.dataset, "--metrics", entry.metric]
+    for change in filter(None, changes.removesuffix("]").split(", ")):
+        words += ["--set", change if "." in change.partition("=")[0] else f"model.{change}"]
     seeds = max([row.seed + 1 for row in entry.rows], default=table.seeds)
     return shlex.join([*words, "--seeds", str(seeds)])
 
