@@ -446,7 +446,9 @@ def _save(figure: Figure, path: Path, source: str, absent: str = "") -> None:
     metadata = {"Software": None, "Source": source, "Description": quote(absent)}
     for dpi in (200, 160, 130, 110, 90, 72):
         out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=dpi, metadata=metadata)
+        figure.savefig(
+            out, format="png", dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.08
+        )
         if out.tell() <= MOST_BYTES:
             break
     write_bytes(path, out.getvalue())
