@@ -3,9 +3,10 @@
     p(x, z) = Π_l p(z_l | z_<l) N(x; decode(f_L), 0.2² I)      q(z | x) = Π_l q(z_l | x, z_<l)
 
 GNM's image encoder, StructDRAW with its interaction MLP replaced by a two-layer 3 x 3 CNN, and a sub-pixel decoder
-from the last feature map f_L to the image (supplement section 4). What the supplement leaves open, and which readings
-come near its 1.5M parameters, is in specs/gnm 4.1; the defaults are the purely local reading (1.67M): kernel 3,
-LSTM_dec fed by the decoded z alone (Alg. 1), a convolution as z decoder. `interaction="mlp"` is ConvDRAW-MLP.
+from the last feature map f_L to the image (supplement section 4). The supplement leaves open the LSTMs' kernel, whether
+LSTM_dec sees the canvas (Algorithm 1: no), and how z_l is decoded; no reading gives both published sizes (4.7M on the
+Arrow room, 1.5M on MNIST). On MNIST: kernel 3, decoded z alone, a convolution 1.67M, the default, because it is purely
+local; with the canvas 1.82M; kernel 1 0.88M. `interaction="mlp"` is ConvDRAW-MLP.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["ConvDRAW"]
 
 @dataclass(frozen=True)
 class ConvDRAWConfig:
-    """specs/gnm 4.1; sigma and the KL warm-up are unstated in the paper: GNM's."""
+    """See the module; sigma and the KL warm-up are unstated in the paper: GNM's."""
 
     draw_steps: int = 4  # 8 is "ConvDRAW-8"
     beta: float = 1.0  # 10 is "ConvDRAW-β-10"
@@ -61,7 +62,7 @@ class ConvDRAW(GenerativeModel[Latents]):
 
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
-        """Unstated in the paper; GNM's settings, as specs/gnm 4 recommends."""
+        """Unstated in the paper: GNM's settings, so that all models of a dataset train alike."""
         if data.shape not in ((1, 128, 128), (1, 64, 64)):
             raise UsageError(
                 f"convdraw is configured for grey images of 128 (or 64) pixels; {data.name} has {data.shape}"

@@ -3,7 +3,7 @@
     p(x, z) = N(z; 0, I) N(x; decode(z), 0.2² I)      q(z | x) = N(mean(x), std(x)²)
 
 The supplement's tables contradict each other: the head's width 128 means z of 64 dimensions, the decoder is
-listed with 128 inputs, and 1.5M parameters for all data sets fits only the 128-wide encoder (specs/gnm 4.2).
+listed with 128 inputs, and 1.5M parameters for all data sets fits only the 128-wide encoder.
 Here z has 64 (1.42M parameters); `latent=128` is the other reading (1.81M). Optimisation is unstated: as GNM.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["VAE"]
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """specs/gnm 4.2; sigma and the KL warm-up are unstated in the paper: GNM's."""
+    """See the module; sigma and the KL warm-up are unstated in the paper: GNM's."""
 
     latent: int = 64
     width: int = 128
@@ -63,7 +63,7 @@ class VAE(GenerativeModel[Latents]):
 
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
-        """Unstated in the paper; GNM's settings, as specs/gnm 4 recommends."""
+        """Unstated in the paper: GNM's settings, so that all models of a dataset train alike."""
         if data.shape[1:] not in ((128, 128), (64, 64)):
             raise UsageError(
                 f"vae is configured for images of 128 (or 64) pixels; {data.name} has {data.shape}"

@@ -50,7 +50,7 @@ class Tier:
 
 
 # time_scale: the schedules are squeezed so that the shorter run passes through them. mini: as a run of 300,000 steps
-# would (specs/gnm 3.8: a length at which they were seen to work). demo: the longest, of 100,000 steps, ends as it does.
+# would (the length at which the authors of ClevrTex trained GNM). demo: the longest, of 100,000 steps, ends as it does.
 TIERS: Mapping[TierName, Tier] = {
     "demo": Tier(
         "demo",

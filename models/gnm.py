@@ -1,4 +1,4 @@
-"""GNM: Generative Neurosymbolic Machines. Jiang & Ahn, NeurIPS 2020; specs/gnm section 3 has every value's source.
+"""GNM: Generative Neurosymbolic Machines. Jiang & Ahn, NeurIPS 2020.
 
     p(x, z^s, z^g) = p(z^g) p(z^s | z^g) p(x | z^s)      q(z^g, z^s | x) = q(z^g | x) q(z^s | x)
 
@@ -41,7 +41,7 @@ CELLS = GRID * GRID
 
 @dataclass(frozen=True)
 class GNMConfig:
-    """MNIST values of specs/gnm 3.2-3.7 ([code]: the authors' config file), and the paper's variants (3.9)."""
+    """The authors' released configuration for their MNIST sets, where the paper is silent, and the paper's variants."""
 
     draw_steps: int = 4  # L; 8 is "GNM-8"
     beta: float = 1.0  # final weight of the KL of z^g; 2 is "GNM-β-2"
@@ -65,7 +65,7 @@ class GNMConfig:
     temperature_until: float = 20_000
     rate_until: float = 4_000  # rho: 0.1 -> 0.001
     # How z_pres is drawn and scored in log_weights. "relaxed" is what the authors' code does: a relaxed draw, scored
-    # with the Bernoulli formula, which is the density of nothing and no bound (specs/gnm 5.3).
+    # with the Bernoulli formula, which is the density of nothing and no bound.
     presence: Literal["discrete", "relaxed"] = evaluation_option("discrete")
 
 
@@ -139,7 +139,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
 
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
-        """The authors' config for their MNIST sets (specs/gnm 3.8): 600 epochs of 1,875 steps."""
+        """The authors' released configuration for their MNIST sets: 600 epochs of 1,875 steps."""
         if data.shape not in ((1, 128, 128), (1, 64, 64)):
             raise UsageError(
                 f"gnm is configured for grey images of 128 (or 64) pixels; {data.name} has {data.shape}"
@@ -152,7 +152,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
     # The generative model.
 
     def prior(self, n: int) -> Latents:
-        """z^g from its prior, the mode of everything below it: how the authors sample (specs/gnm 5.0)."""
+        """z^g from its prior, the mode of everything below it: how the authors sample."""
         drawing = self.global_latent(None, self.config.draw_steps, n)
         p = self.local(drawing.f)
         return Latents(
@@ -229,7 +229,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples):
         """-log p(x | z) + β KL(z^g) + KL(q(z^s | x) || p(z^s | z^g)) + KLs of q(z^s | x) to fixed priors.
 
         The last are the paper's auxiliary terms (supplement eq. 4). Those of where, depth and what are gated by the
-        sampled presence with its gradient, which is what presses cells off (specs/gnm 3.6).
+        sampled presence with its gradient, which is what presses cells off (released code).
         """
         c = self.config
         beta = linear(step, 0.0, c.beta, 0, c.beta_until)
@@ -303,7 +303,7 @@ class LocalHead(nn.Module):
 
 
 class GaussianGlobal(nn.Module):
-    """z^g of GNM-Gaussian: one 128-d vector, p = N(0, I). The text says only "same as VAE"; sizes: specs/gnm 3.9."""
+    """z^g of GNM-Gaussian: one 128-d vector, p = N(0, I). The text says only "same as VAE"; the sizes are ours."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The layers that GNM and its baselines are made of (specs/gnm 3.1).
+"""The layers that GNM and its baselines are made of (GNM's supplement, section 4).
 
 In all of them the activation comes *before* the normalisation, and the normalisation is GroupNorm with one
 group: zero mean and unit variance over (C, H, W), with a gain and a shift per channel.
@@ -78,7 +78,7 @@ class MLP(nn.Sequential):
 
 
 class ConvLSTM(nn.Module):
-    """Convolutional LSTM cell with learned initial states (specs/gnm 3.1): no peepholes, no forget bias.
+    """Convolutional LSTM cell: no peepholes, no forget bias; learned initial states (GNM's code; Algorithm 1: zero).
 
     One convolution on [input, h] gives the gates in the order input, forget, output, candidate.
     """

@@ -20,7 +20,7 @@ class Gaussian(NamedTuple):
 
     @classmethod
     def split(cls, raw: Tensor, dim: int = -1) -> Gaussian:
-        """From [mean, s] stacked along `dim`, with std = softplus(s) and no floor (specs/gnm 3.3).
+        """From [mean, s] stacked along `dim`, with std = softplus(s) and no floor, as in GNM's code.
 
         Computed in fp32 whatever the precision of the network: a small std is lost in bf16.
         """

@@ -19,7 +19,7 @@ from torch import Tensor
 def interpolation(scale: Tensor, shift: Tensor, canvas: int, glimpse: int) -> Tensor:
     """The matrix A of one axis: scale, shift (...,) -> (..., canvas, glimpse), in fp32 at least.
 
-    The authors' 1e-15 in the divisions is kept (specs/gnm 3.4); it only guards against a scale of exactly 0.
+    The 1e-15 that GNM's authors add in the divisions is kept; it only guards against a scale of exactly 0.
     """
     dtype = torch.promote_types(scale.dtype, torch.float32)
     scale, shift = scale.to(dtype) + 1e-15, shift.to(dtype)

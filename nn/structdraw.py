@@ -50,7 +50,7 @@ class StructDRAW(nn.Module):
     """See above.
 
     interaction: "mlp" sees the whole map at once and gives z_l (B, 32); "cnn" is local, z_l (B, 32, 4, 4).
-    kernel: of both LSTMs; the supplement's Table 7 says 3, the parameter count proves 1 for GNM (specs/gnm 3.2).
+    kernel: of both LSTMs; the supplement's Table 7 says 3, the parameter count of its Table 3 proves 1 for GNM.
     feed_canvas: whether LSTM_dec sees f besides decode(z): the code and the prose say yes, Alg. 1 says no.
     hidden: width of the z decoder's middle layers.
     """

@@ -52,7 +52,7 @@ def test_image_log_prob_is_a_gaussian_density_summed_over_pixels() -> None:
 
 
 STEPS = [0, 250, 500, 2_000, 4_000, 10_500, 20_000, 50_000, 100_000]
-SCHEDULES = {  # specs/gnm section 7
+SCHEDULES = {  # the released configurations, at STEPS
     "beta_aw": ((10, 1, 0, 500), [10, 5.5, 1, 1, 1, 1, 1, 1, 1]),
     "rate": (
         (0.1, 1e-3, 0, 4_000),
