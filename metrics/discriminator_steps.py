@@ -24,16 +24,10 @@ from ..core.metric import Measurement, Metric
 from ..core.model import GenerativeModel
 from ..core.progress import track
 from ..core.randomness import seeded, stream
-from ..nn.blocks import ConvStack, Layer
+from ..nn.blocks import image_encoder
 from ._evaluation import BATCH, as_floats, chunks, sample_bytes, some
 
 __all__ = ["DiscriminatorSteps"]
-
-# Supplement Table 4: kernel, channels, stride. 128 -> 64 -> 64 -> 32 -> 32 -> 16 -> 16 -> 8 -> 8 -> 4 pixels
-LAYERS = [
-    Layer(4, 16, 2), Layer(3, 16, 1), Layer(4, 32, 2), Layer(3, 32, 1), Layer(4, 64, 2), Layer(3, 64, 1),
-    Layer(4, 128, 2), Layer(3, 128, 1), Layer(4, 128, 2),
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,17 +177,10 @@ def network(shape: tuple[int, int, int]) -> nn.Module:
     Raises UsageError unless S is 8, 16, 32, 64 or 128.
     """
     channels, height, width = shape
-    halvings = {8: 1, 16: 2, 32: 3, 64: 4, 128: 5}
-    if height != width or height not in halvings:
+    if height != width or height not in (8, 16, 32, 64, 128):
         raise UsageError(
             f"discriminator_steps needs square images of 8, 16, 32, 64 or 128 pixels; got {shape}"
         )
-    layers, left_out = [], 5 - halvings[height]
-    for layer in LAYERS:
-        if layer.factor == 2 and left_out:
-            left_out -= 1
-        else:
-            layers.append(layer)
     return nn.Sequential(
-        ConvStack(channels, layers), nn.Flatten(), nn.Linear(128 * 4 * 4, 256), nn.CELU(), nn.Linear(256, 1)
+        image_encoder(channels, 128, height), nn.Flatten(), nn.Linear(128 * 4 * 4, 256), nn.CELU(), nn.Linear(256, 1)
     )  # fmt: skip

@@ -106,14 +106,15 @@ class ConvLSTM(nn.Module):
 def image_encoder(channels: int, width: int, size: int) -> ConvStack:
     """Image (B, C, size, size) -> feature map (B, width, 4, 4). Supplement Table 4; the last layer is not plain.
 
-    width: 128 (Arrow room) or 64 (MNIST), the cap on the channels. A canvas of 64 px has one stage less: the first
-    layer, of stride 2, is left out, so that the map stays 4 x 4.
+    width: 128 (Arrow room) or 64 (MNIST), the cap on the channels. size: 8, 16, 32, 64 or 128; below 128 the first
+    layers of stride 2 are left out, one per halving, so that the map stays 4 x 4.
     """
     layers = [
         Layer(4, 16, 2), Layer(3, 16), Layer(4, 32, 2), Layer(3, 32), Layer(4, 64, 2), Layer(3, 64),
         Layer(4, 128, 2), Layer(3, 128), Layer(4, 128, 2),
     ]  # fmt: skip
-    layers = layers[{128: 0, 64: 1}[size] :]
+    for _ in range({8: 4, 16: 3, 32: 2, 64: 1, 128: 0}[size]):
+        layers.remove(next(layer for layer in layers if layer.factor == 2))
     return ConvStack(channels, [Layer(k, min(c, width), s) for k, c, s in layers])
 
 
