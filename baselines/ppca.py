@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..core.dataset import DatasetInfo
 from ..core.model import GenerativeModel, Recipe, Training, evaluation_option
+from ..nn.distributions import normal
 
 __all__ = ["PPCA"]
 
@@ -83,7 +84,7 @@ class PPCA(GenerativeModel[Latents]):
     def infer(self, x: Tensor) -> Latents:
         """One draw from q(z | x)."""
         mean, factor = self._posterior(x)
-        return Latents(mean + torch.randn_like(mean) @ factor.T)
+        return Latents(mean + normal(mean) @ factor.T)
 
     def log_weights(self, x: Tensor, particles: int) -> Tensor:
         """log p(x | z) + log p(z) - log q(z | x)."""

@@ -7,10 +7,12 @@ group: zero mean and unit variance over (C, H, W), with a gain and a shift per c
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Activation = Callable[[], nn.Module]
@@ -49,19 +51,64 @@ class SubPixelStack(nn.Sequential):
 
     (B, C, H, W) -> (B, C', U H, U W), U the product of the factors. Shi et al., CVPR 2016.
     final_plain: the last layer has neither activation nor normalisation.
+
+    Layers with kernel 1 act on every pixel alone. A run of them is computed as matrix products over pixels in whatever
+    order the factors leave them, with one rearrangement at its end; calling the modules in turn gives the same numbers.
     """
 
     def __init__(
         self, channels: int, layers: Sequence[Layer], *, act: Activation = nn.CELU, final_plain: bool = True
     ) -> None:  # fmt: skip
-        modules: list[nn.Module] = []
+        stages: list[list[nn.Module]] = []
         for kernel, width, up in layers:
-            modules.append(nn.Conv2d(channels, width * up * up, kernel, 1, (kernel - 1) // 2))
-            if up > 1:
-                modules.append(nn.PixelShuffle(up))
-            modules += [act(), nn.GroupNorm(1, width)]
+            convolution = nn.Conv2d(channels, width * up * up, kernel, 1, (kernel - 1) // 2)
+            shuffle = [nn.PixelShuffle(up)] if up > 1 else []
+            stages.append([convolution, *shuffle, act(), nn.GroupNorm(1, width)])
             channels = width
-        super().__init__(*(modules[:-2] if final_plain else modules))
+        if final_plain:
+            del stages[-1][-2:]
+        super().__init__(*itertools.chain(*stages))
+        is_pointwise = [layer.kernel == 1 for layer in layers]
+        grouped = itertools.groupby(zip(is_pointwise, layers, stages, strict=True), lambda each: each[0])  # fmt: skip
+        self._runs = [
+            (pointwise, [(layer.factor, stage) for _, layer, stage in run])
+            for pointwise, run in grouped
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layers in order."""
+        for pointwise, run in self._runs:
+            if pointwise:
+                x = _pointwise(x, run)
+            else:
+                for _, stage in run:
+                    for module in stage:
+                        x = module(x)
+        return x
+
+
+def _pointwise(x: Tensor, layers: Sequence[tuple[int, Sequence[nn.Module]]]) -> Tensor:
+    """Sub-pixel layers of kernel 1, (factor, modules) each: (B, C, H, W) -> (B, C', U H, U W)."""
+    batch, _, height, width = x.shape
+    # (B, C, P, 1) in channels-last memory: pixels ordered by (h, w, u_1, u_1, u_2, u_2, ...)
+    x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
+    for up, (convolution, *others) in layers:
+        assert isinstance(convolution, nn.Conv2d)
+        assert convolution.bias is not None
+        # PixelShuffle numbers the outputs (f, i, j); here the pixels (i, j) that a pixel becomes come first
+        weight = convolution.weight.view(-1, up * up, x.shape[1]).transpose(0, 1)
+        bias = convolution.bias.view(-1, up * up).T
+        x = F.conv2d(x, weight.reshape(-1, x.shape[1], 1, 1), bias.flatten())
+        x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1] // (up * up)).permute(0, 3, 1, 2)
+        for module in others:
+            if not isinstance(module, nn.PixelShuffle):
+                x = module(x)
+    factors = [up for up, _ in layers for _ in range(2)]
+    x = x.permute(0, 2, 3, 1).reshape(batch, height, width, *factors, -1)
+    rows, columns = range(3, x.dim() - 1, 2), range(4, x.dim() - 1, 2)
+    x = x.permute(0, 1, *rows, 2, *columns, -1)
+    scale = math.prod(factors[::2])
+    return x.reshape(batch, height * scale, width * scale, -1).permute(0, 3, 1, 2)
 
 
 class MLP(nn.Sequential):

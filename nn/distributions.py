@@ -12,6 +12,19 @@ from torch import Tensor
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
+def normal(like: Tensor) -> Tensor:
+    """Standard normal noise of the shape of `like`, drawn in the order of its axes.
+
+    `torch.randn_like` follows the order in memory, so that another layout or a compiler would draw other noise.
+    """
+    return torch.randn(like.shape, device=like.device, dtype=like.dtype)
+
+
+def uniform(like: Tensor) -> Tensor:
+    """Noise from [0, 1), as `normal`."""
+    return torch.rand(like.shape, device=like.device, dtype=like.dtype)
+
+
 class Gaussian(NamedTuple):
     """A diagonal Gaussian: mean and standard deviation of the same shape (or a float)."""
 
@@ -29,7 +42,7 @@ class Gaussian(NamedTuple):
 
     def sample(self) -> Tensor:
         """One reparametrised draw."""
-        return self.mean + self.std * torch.randn_like(self.mean)
+        return self.mean + self.std * normal(self.mean)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of each entry of z."""
@@ -65,11 +78,11 @@ class Bernoulli(NamedTuple):
 
     def sample(self) -> Tensor:
         """A draw from {0, 1}; no gradient."""
-        return torch.bernoulli(self.probability)
+        return (uniform(self.logit) < self.probability).to(self.logit.dtype)
 
     def relaxed_sample(self, temperature: Tensor) -> Tensor:
         """A reparametrised draw from the relaxed Bernoulli (Maddison et al., Jang et al. 2017), in (0, 1)."""
-        u = torch.rand_like(self.logit).clamp(1e-7, 1 - 1e-7)
+        u = uniform(self.logit).clamp(1e-7, 1 - 1e-7)
         return ((self.logit + u.log() - (-u).log1p()) / temperature).sigmoid()
 
     def log_prob(self, z: Tensor) -> Tensor:

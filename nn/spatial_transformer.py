@@ -28,8 +28,14 @@ def interpolation(scale: Tensor, shift: Tensor, canvas: int, glimpse: int) -> Te
     ) / canvas - 1  # centres, in [-1, 1]
     source = (pixel - shift[..., None]) / scale[..., None]  # (..., canvas)
     position = ((source + 1) * glimpse - 1) / 2
-    grid = torch.arange(glimpse, device=scale.device, dtype=dtype)
-    return (1 - (position[..., None] - grid).abs()).clamp_min(0)  # (..., canvas, glimpse)
+    # a row has two entries at most: what lies before and behind its position
+    before = position.detach().floor().clamp(-2, glimpse)
+    share = position - before
+    index = torch.stack([before, before + 1], -1).long()  # (..., canvas, 2)
+    inside = (index >= 0) & (index < glimpse)
+    weight = torch.stack([1 - share, share], -1) * inside
+    empty = weight.new_zeros(*position.shape, glimpse)
+    return empty.scatter_add(-1, index.clamp(0, glimpse - 1), weight)
 
 
 def paste(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:

@@ -11,7 +11,7 @@ from reprise.models.gnm import GNM, GNMConfig, Latents
 from torch import Tensor
 from torch import distributions as D
 
-from .test_spatial_transformer import paste_literally
+from .straightforward import paste_literally
 
 
 def count(module: torch.nn.Module) -> int:

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from reprise.nn.spatial_transformer import paste, paste_sum
 from torch import Tensor
 
-
-def paste_literally(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
-    """The straightforward inverse spatial transformer: the oracle, and the opponent in the benchmarks.
-
-    glimpse (N, C, G, G); scale, shift (N, 2) -> (N, C, canvas, canvas).
-    """
-    inverse = 1 / (scale + 1e-15)
-    theta = glimpse.new_zeros(len(glimpse), 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = inverse[:, 0], inverse[:, 1]
-    theta[:, :, 2] = -shift * inverse
-    grid = F.affine_grid(
-        theta, [len(glimpse), glimpse.shape[1], canvas, canvas], align_corners=False
-    )
-    return F.grid_sample(glimpse, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+from .straightforward import paste_literally
 
 
 def boxes(*values: float) -> Tensor:

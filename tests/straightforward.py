@@ -1,0 +1,77 @@
+"""The straightforward code: what a reader of the papers would write, one operation after the other.
+
+The oracle of the tests, and the opponent in benchmarks/: glimpses pasted one by one with affine_grid and grid_sample,
+layers of torch as they come, fp32, eager, every particle through the whole model.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from reprise.core.model import GenerativeModel
+from reprise.models.gnm import GNM, Latents
+from reprise.nn.blocks import SubPixelStack
+from torch import Tensor, nn
+
+
+def paste_literally(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
+    """The straightforward inverse spatial transformer: the oracle, and the opponent in the benchmarks.
+
+    glimpse (N, C, G, G); scale, shift (N, 2) -> (N, C, canvas, canvas).
+    """
+    inverse = 1 / (scale + 1e-15)
+    theta = glimpse.new_zeros(len(glimpse), 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = inverse[:, 0], inverse[:, 1]
+    theta[:, :, 2] = -shift * inverse
+    grid = F.affine_grid(
+        theta, [len(glimpse), glimpse.shape[1], canvas, canvas], align_corners=False
+    )
+    return F.grid_sample(glimpse, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def plainly(module: nn.Module) -> nn.Module:
+    """The same parameters in torch's own layers, called one after the other."""
+    module = copy.copy(module)
+    module._modules = {name: plainly(child) for name, child in module._modules.items() if child}
+    if isinstance(module, SubPixelStack):
+        module.__class__ = nn.Sequential  # type: ignore[assignment]
+    return module
+
+
+class StraightforwardGNM(GNM):
+    """GNM whose glimpses are pasted on a canvas each, then added."""
+
+    def decode(self, z: Latents) -> Tensor:
+        glimpse: Tensor = self.object_decoder(z.z_what.flatten(0, 1)[:, :, None, None]).sigmoid()
+        scale, shift = self.box(z.z_where)
+        canvas = paste_literally(
+            glimpse, scale.flatten(0, 1), shift.flatten(0, 1), self.data.shape[1]
+        )
+        added: Tensor = (z.z_pres[..., None, None] * canvas.unflatten(0, z.z_what.shape[:2])).sum(1)
+        return added
+
+
+class StraightforwardTraining:
+    """Updates of a model as torch's tutorials make them. Called with images (B, C, H, W) in [0, 1] and the step."""
+
+    def __init__(
+        self, model: GenerativeModel[Any], lr: float = 1e-4, clip_norm: float = 1.0
+    ) -> None:
+        self.model, self.clip_norm = model.train(), clip_norm
+        self.optimizer = torch.optim.RMSprop(model.parameters(), lr=lr, foreach=False)
+
+    def __call__(self, x: Tensor, step: float) -> float:
+        self.optimizer.zero_grad()
+        loss, _ = self.model.loss(x, torch.tensor(step))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm, foreach=False)
+        self.optimizer.step()
+        return loss.item()
+
+
+def log_weights(model: GenerativeModel[Any], x: Tensor, particles: int) -> Tensor:
+    """(K, B), one particle after the other, each with an encoding of its own."""
+    return torch.cat([model.log_weights(x, 1) for _ in range(particles)])
