@@ -44,8 +44,9 @@ class ResultRow:
     metric_spec: str = ""
     run: str = ""
     cell: str = ""
-    commit: str = ""
+    commit: str = ""  # of the code that measured
     dirty: bool | None = None
+    trained_commit: str = ""  # of the code that trained; several if it went on under another
     torch: str = ""
     device: str = ""
     precision: str = ""

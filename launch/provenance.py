@@ -19,6 +19,10 @@ class Provenance:
     commit: str
     dirty: bool | None
 
+    def __str__(self) -> str:
+        """As `git describe` writes it: the commit, with `-dirty` if anything differed from it."""
+        return f"{self.commit}-dirty" if self.dirty else self.commit
+
 
 def provenance(root: Path = ROOT) -> Provenance:
     """Of the package at `root`."""

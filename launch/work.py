@@ -104,7 +104,9 @@ def _work(
     if not todo:
         return Ended("finished")
     try:
-        fitted = fit(run, engine, folder, stop=stop, checkpoint_every=checkpoint_every)
+        fitted = fit(
+            run, engine, folder, stop=stop, checkpoint_every=checkpoint_every, commit=str(made_by)
+        )
         if fitted.status == "stopped":
             return Ended("stopped")
         if fitted.status == "diverged":
@@ -184,6 +186,7 @@ def _measure(
         "device": on if str(measuring) in weights.devices else f"{on}; measured on {measuring}",
         "precision": weights.precision,
         "steps": weights.step,
+        "trained_commit": ", ".join(weights.commits),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "data_digest": data.digest,
         "artifact": artifact,

@@ -215,6 +215,7 @@ def _provenance(rows: Sequence[ResultRow]) -> Iterable[tuple[str, str]]:
         return ", ".join(sorted(set(values) - {""}))
 
     yield "commit", distinct(row.commit[:10] + (" (modified)" if row.dirty else "") for row in ok)
+    yield "trained by commit", distinct(row.trained_commit for row in ok)
     yield "torch", distinct(row.torch for row in ok)
     yield "device", distinct(row.device for row in ok)
     yield "precision", distinct(row.precision for row in ok)
@@ -283,6 +284,7 @@ def facts_of(table: ResultTable, entry: Entry) -> list[tuple[str, str]]:
         ("metric", (row.metric_spec for row in entry.rows)),
         ("dialect", (row.dialect for row in entry.rows)),
         ("commit", (row.commit + (" (modified)" if row.dirty else "") for row in entry.rows)),
+        ("trained by commit", (row.trained_commit for row in entry.rows)),
         (
             "device",
             (" ".join((row.device, row.precision, row.torch)).strip() for row in entry.rows),

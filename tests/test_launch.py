@@ -201,6 +201,7 @@ def test_rows_carry_their_provenance(whole: Path) -> None:
         assert row["parameters"] == "656"
         assert row["data_digest"] == "000000000030"
         assert row["train"] == "laboratory:Blobs(count=48)"
+        assert row["trained_commit"].removesuffix("-dirty") == row["commit"]
         assert float(row["train_seconds"]) > 0
         artifact = whole / "runs" / row["artifact"]
         assert artifact.exists()

@@ -134,6 +134,13 @@ def test_a_resumed_run_keeps_the_precision_it_began_with(tmp_path: Path) -> None
     assert weights(tmp_path, sketch()).threads == 1
 
 
+def test_a_checkpoint_names_every_code_that_trained_it(tmp_path: Path) -> None:
+    fit(sketch(), CPU, tmp_path, stop=every(20), commit="aaa")
+    fit(sketch(), CPU, tmp_path, stop=every(20), commit="aaa")
+    fit(sketch(), CPU, tmp_path, commit="bbb-dirty")
+    assert weights(tmp_path, sketch()).commits == ("aaa", "bbb-dirty")
+
+
 def test_divergence_stops_the_run_and_names_step_and_terms(tmp_path: Path) -> None:
     outcome = fit(sketch(diverge_at=20), CPU, tmp_path)
     assert (outcome.status, outcome.step) == ("diverged", 20)

@@ -29,7 +29,8 @@ class Checkpoint:
     """A run after `step` updates.
 
     precision, threads: what the run began with. devices: every device that took part, in order. seconds: time spent
-    training. sums: the log's running sums since its last line, and `count`, over how many steps they run.
+    training. sums: the log's running sums since its last line, and `count`, over how many steps they run. commits:
+    of the code that made the updates; none in a checkpoint of before they were kept.
     """
 
     step: int
@@ -42,6 +43,7 @@ class Checkpoint:
     seconds: float
     sums: dict[str, float]
     count: int
+    commits: tuple[str, ...] = ()
 
 
 def save(path: Path, run: Run, checkpoint: Checkpoint) -> None:
@@ -92,7 +94,8 @@ def load(path: Path, run: Run, device: torch.device | str = "cpu") -> Checkpoint
     _same_settings(path, json.loads(content["settings"]), run)
     if content["precision"] not in get_args(Precision):
         raise DataError(f"{path} names a precision {content['precision']!r}; {mend}")
-    return Checkpoint(**{name: content[name] for name in Checkpoint.__dataclass_fields__})
+    known = Checkpoint.__dataclass_fields__.keys() & content.keys()
+    return Checkpoint(**{name: content[name] for name in known})
 
 
 def _same_settings(path: Path, then: dict[str, Any], run: Run) -> None:

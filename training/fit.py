@@ -96,10 +96,12 @@ def fit(
     stop: Callable[[], bool] = never,
     checkpoint_every: float = 60.0,
     log_every: int = 100,
+    commit: str = "",
 ) -> Fitted:
     """Train `run` to its last step, or until `stop()`; resumes from `folder`/checkpoint.pt.
 
     checkpoint_every: seconds. log_every: steps per line of log.csv, whose values are means over those steps.
+    commit: of this code, for the checkpoint's record.
     Raises UsageError, DataError or StaleError; whatever was finished by then is on disk.
     """
     training = run.recipe.training
@@ -120,11 +122,13 @@ def fit(
         optimizer = engine.optimizer(model, training)
         start, sums, count, seconds = 0, dict[str, float](), 0, 0.0
         devices: tuple[str, ...] = (str(engine),)
+        commits: tuple[str, ...] = (commit,) if commit else ()
         if last is not None:
             model.load_state_dict(last.model)
             optimizer.load_state_dict(last.optimizer)
             start, sums, count, seconds = last.step, dict(last.sums), last.count, last.seconds
             devices = (*last.devices, *(d for d in devices if d not in last.devices))
+            commits = (*last.commits, *(c for c in commits if c not in last.commits))
         log = _Log(folder / LOG, start)
         began = saved = time.monotonic()
         logged, logged_step = began, start
@@ -145,6 +149,7 @@ def fit(
                 seconds=seconds + time.monotonic() - began,
                 sums=sums,
                 count=count,
+                commits=commits,
             )
             checkpoint.save(path, run, now)
 
