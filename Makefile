@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: table1 test lint clean-venv
+.PHONY: table1 test lint bench clean-venv
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,12 @@ lint: .venv/.installed
 
 test: lint
 	$(BIN)/pytest
+
+# Ratios to the straightforward code, into benchmarks/RESULTS.md; fails if something became a third slower than when it
+# was last called here. Wants a machine that does nothing else, and about ten minutes.
+bench: .venv/.installed
+	$(BIN)/pytest benchmarks --write-results --benchmark-storage=build/benchmarks --benchmark-autosave \
+		--benchmark-compare --benchmark-compare-fail=median:33%
 
 clean-venv:
 	rm -rf .venv

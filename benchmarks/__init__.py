@@ -1,0 +1,1 @@
+"""How fast reprise is, as ratios to the straightforward code: `make bench`."""

@@ -1,0 +1,120 @@
+"""A contest: several ways to do the same work, each in a process of its own, timed in turns.
+
+Processes, because an allocator's settings are those of a process and the straightforward code shall meet the default
+ones. In turns, because a machine's speed drifts: round by round, every contestant works once while the others sleep.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+Work = Callable[[], Any]
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """make(*arguments) prepares the work and returns what does it once; it is called in the contestant's process."""
+
+    name: str
+    make: Callable[..., Work]
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Times:
+    """seconds of each round. peak: bytes of the process's largest resident set. first: seconds of the first call."""
+
+    seconds: tuple[float, ...]
+    peak: int
+    first: float
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+
+@dataclass
+class _Process:
+    process: Any
+    pipe: Connection
+    seconds: list[float] = field(default_factory=list)
+    first: float = 0.0
+
+    def once(self) -> float:
+        self.pipe.send("work")
+        answer = self.pipe.recv()
+        if isinstance(answer, str):
+            raise RuntimeError(answer)
+        return float(answer)
+
+
+class Contest:
+    """`with Contest([...]) as contest:` starts and warms all; `contest.round()` times each once."""
+
+    def __init__(self, contestants: Sequence[Contestant], warm: int = 3) -> None:
+        self.contestants, self.warm = contestants, warm
+
+    def __enter__(self) -> Contest:
+        self._running = {}
+        for contestant in self.contestants:
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(target=_work, args=(theirs, contestant), daemon=True)
+            process.start()
+            theirs.close()
+            running = self._running[contestant.name] = _Process(process, ours)
+            running.first = running.once()
+            for _ in range(self.warm - 1):
+                running.once()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        for running in self._running.values():
+            running.process.kill()
+            running.process.join()
+
+    def work(self, name: str) -> None:
+        """Let one contestant work once and note its time."""
+        running = self._running[name]
+        running.seconds.append(running.once())
+
+    def times(self) -> dict[str, Times]:
+        """What was measured so far."""
+        result = {}
+        for name, running in self._running.items():
+            running.pipe.send("peak")
+            result[name] = Times(tuple(running.seconds), running.pipe.recv(), running.first)
+        return result
+
+
+def _work(pipe: Connection, contestant: Contestant) -> None:
+    work: Work | None = None
+    while True:
+        try:
+            asked = pipe.recv()
+        except EOFError:
+            return
+        if asked == "peak":
+            pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            continue
+        try:
+            work = work or contestant.make(*contestant.arguments)
+            began = time.perf_counter()
+            work()
+            pipe.send(time.perf_counter() - began)
+        except Exception as error:
+            pipe.send(f"{contestant.name}: {type(error).__name__}: {error}")

@@ -1,0 +1,85 @@
+"""Training steps and particles, against the straightforward code."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from . import work
+from .conftest import Findings
+from .contest import Contest, Contestant, Times
+
+ROUNDS = 15
+
+
+def contested(benchmark: BenchmarkFixture, contestants: list[Contestant], rounds: int) -> dict[str, Times]:  # fmt: skip
+    """Times of all; the first is the one that pytest-benchmark records and compares."""
+    with Contest(contestants) as contest:
+        first, *others = (contestant.name for contestant in contestants)
+
+        def the_others() -> None:
+            for name in others:
+                contest.work(name)
+
+        benchmark.pedantic(contest.work, (first,), setup=the_others, rounds=rounds)
+        times = contest.times()
+    for name, measured in times.items():
+        benchmark.extra_info[name] = measured.median
+    return times
+
+
+@pytest.mark.parametrize(("name", "target"), [("gnm", 8.0), ("vae", 4.0), ("convdraw", 4.0)])
+def test_a_training_step(
+    name: str, target: float, benchmark: BenchmarkFixture, findings: Findings
+) -> None:
+    times = contested(
+        benchmark,
+        [
+            Contestant("ours", work.our_step, (name,)),
+            Contestant("ours, fp32", work.our_step, (name, "fp32")),
+            Contestant("straightforward", work.their_step, (name,)),
+            Contestant("straightforward, same allocator", work.their_step, (name, True)),
+        ],
+        ROUNDS,
+    )
+    ours, fp32, theirs, kept = (t.median for t in times.values())
+    findings.line(
+        f"training step of {name.upper()}, 128 x 128, batch 32",
+        f"{theirs / ours:.1f}x ({1e3 * theirs:.0f} -> {1e3 * ours:.0f} ms); same allocator for both "
+        f"{kept / ours:.1f}x; ours in fp32 {theirs / fp32:.1f}x",
+        f">= {target:g}x",
+        theirs / ours >= target,
+    )
+
+
+@pytest.mark.parametrize("name", ["gnm", "vae", "convdraw"])
+def test_particles(name: str, benchmark: BenchmarkFixture, findings: Findings) -> None:
+    times = contested(
+        benchmark,
+        [
+            Contestant("ours", work.our_particles, (name,)),
+            Contestant("straightforward", work.their_particles, (name,)),
+            Contestant("straightforward, same allocator", work.their_particles, (name, True)),
+        ],
+        3,
+    )
+    ours, theirs, kept = (t.median for t in times.values())
+    per_second = work.IMAGES * 100 / ours
+    findings.line(
+        f"LL of {name.upper()} with 100 particles",
+        f"{theirs / ours:.1f}x ({per_second:,.0f} particles/s); same allocator {kept / ours:.1f}x",
+        ">= 6x",
+        theirs / ours >= 6,
+    )
+
+
+def test_a_gpu(findings: Findings) -> None:
+    if not torch.cuda.is_available():
+        findings.line("training step of GNM on one GPU", "no CUDA device here", ">= 150 /s", None)
+        pytest.skip("no CUDA device")
+    with Contest([Contestant("ours", work.gpu_steps, ("gnm", 50))]) as contest:
+        for _ in range(5):
+            contest.work("ours")
+        rate = 50 / contest.times()["ours"].median
+    findings.line("training step of GNM on one GPU", f"{rate:.0f} /s", ">= 150 /s", rate >= 150)

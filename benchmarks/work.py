@@ -1,0 +1,200 @@
+"""The work that is timed: what each contestant prepares in its own process, and does once per call."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from reprise.baselines.convdraw import ConvDRAW
+from reprise.baselines.vae import VAE
+from reprise.core.dataset import DatasetInfo
+from reprise.core.model import GenerativeModel
+from reprise.core.run import Run
+from reprise.core.spec import dataset, model
+from reprise.data.scenes import Scenes
+from reprise.models.gnm import GNM
+from reprise.nn.spatial_transformer import paste_sum
+from reprise.tests.straightforward import (
+    StraightforwardGNM,
+    StraightforwardTraining,
+    log_weights,
+    plainly,
+)
+from reprise.training.engine import Precision, choose, computing, cores, keep_freed_memory
+from reprise.training.fit import fit
+
+from .contest import Work
+
+BATCH, SIZE, STEP = 32, 128, 5_000.0
+IMAGES, PARTICLES = 16, 25  # per call of log_weights, as metrics/log_marginal.py has them
+MODELS: dict[str, type[GenerativeModel[Any]]] = {"gnm": GNM, "vae": VAE, "convdraw": ConvDRAW}
+
+
+def images(batch: int, size: int = SIZE) -> NDArray[np.uint8]:
+    """(B, 1, S, S): MNIST-10 scenes of the embedded digits; a step's time does not depend on what is in them."""
+    scenes = Scenes(rule="mnist10", source="digits", canvas=size, train=batch)
+    return scenes.split("train").image[np.arange(batch)]
+
+
+def built(name: str, size: int = SIZE, **changes: Any) -> tuple[GenerativeModel[Any], Any]:
+    """(model, its published training) for grey images."""
+    info = DatasetInfo("mnist10", (1, size, size), objects=10)
+    cls = MODELS[name]
+    recipe = cls.recipe(info)
+    config = type(recipe.config)(**{**vars(recipe.config), **changes})
+    torch.manual_seed(0)
+    return cls(config, info), recipe.training
+
+
+def our_step(
+    name: str, precision: Precision | str = "", batch: int = BATCH, size: int = SIZE, **changes: Any
+) -> Work:
+    """One update as reprise's workers make it."""
+    keep_freed_memory()
+    engine = choose("cpu", precision)
+    computing(engine).__enter__()
+    made, training = built(name, size, **changes)
+    made = engine.place(made).train()
+    optimizer = engine.optimizer(made, training)
+    batch_of_images, step = images(batch, size), torch.tensor(STEP)
+
+    def work() -> None:
+        x = engine.images(batch_of_images)
+        engine.update(made, optimizer, x, step, training.clip_norm)["loss"].item()
+
+    return work
+
+
+def their_step(name: str, keep_memory: bool = False) -> Work:
+    """One update as the straightforward code makes it."""
+    if keep_memory:
+        keep_freed_memory()
+    torch.set_num_threads(cores())
+    update = StraightforwardTraining(straightforward(name))
+    x = torch.from_numpy(images(BATCH)).float() / 255
+    return lambda: update(x, STEP)
+
+
+def straightforward(name: str) -> GenerativeModel[Any]:
+    """The model in torch's own layers, glimpses pasted one by one."""
+    made, _ = built(name)
+    if isinstance(made, GNM):
+        made.__class__ = StraightforwardGNM
+    plain = plainly(made)
+    assert isinstance(plain, GenerativeModel)
+    return plain
+
+
+def our_particles(name: str) -> Work:
+    """100 particles for each of 16 images, as the metric `log_marginal` asks for them."""
+    keep_freed_memory()
+    engine = choose("cpu", "fp32")
+    computing(engine).__enter__()
+    ours = engine.place(built(name)[0]).eval()
+    x = torch.from_numpy(images(IMAGES)).float() / 255
+
+    def work() -> None:
+        with torch.no_grad():
+            for _ in range(100 // PARTICLES):
+                ours.log_weights(x, PARTICLES)
+
+    return work
+
+
+def their_particles(name: str, keep_memory: bool = False) -> Work:
+    """The same, one particle after the other."""
+    if keep_memory:
+        keep_freed_memory()
+    torch.set_num_threads(cores())
+    plain = straightforward(name).eval()
+    x = torch.from_numpy(images(IMAGES)).float() / 255
+
+    def work() -> None:
+        with torch.no_grad():
+            log_weights(plain, x, 100)
+
+    return work
+
+
+def painting(count: int) -> Work:
+    """`count` MNIST-10 scenes of 128 x 128 pixels in random order."""
+    split = Scenes(rule="mnist10", source="digits", canvas=SIZE).split("train")
+    order = np.random.default_rng(0).permutation(60_000)[:count]
+    return lambda: split.image[order]
+
+
+def our_run(name: str, steps: int) -> Work:
+    """A whole training run of a few steps, with its log and checkpoint, as a worker makes it: for its memory."""
+    keep_freed_memory()
+    scenes = dataset("scenes", rule="mnist10", source="digits", canvas=SIZE)
+    run = Run(model(name), scenes, (("steps", steps),))
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            fit(run, choose("cpu"), Path(folder))
+
+    return work
+
+
+def rendering(glimpses: int) -> Work:
+    """Decoding and pasting `glimpses` objects on each of BATCH canvases, forwards and backwards, as GNM does."""
+    keep_freed_memory()
+    engine = choose("cpu")
+    computing(engine).__enter__()
+    gnm, _ = built("gnm")
+    assert isinstance(gnm, GNM)
+    decoder = gnm.object_decoder
+    decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    what = torch.randn(BATCH, glimpses, 20, requires_grad=True)
+    scale = torch.full((BATCH, glimpses, 2), 0.17)
+    shift = torch.rand(BATCH, glimpses, 2) * 2 - 1
+
+    def work() -> None:
+        with engine.autocast():
+            glimpse = decoder(what.flatten(0, 1)[:, :, None, None]).float().sigmoid()
+            canvas = paste_sum(glimpse.unflatten(0, (BATCH, glimpses)), scale, shift, SIZE)
+        canvas.square().sum().backward()
+
+    return work
+
+
+def gpu_steps(name: str, steps: int) -> Work:
+    """Some updates on the GPU and one wait for it."""
+    engine = choose("cuda")
+    computing(engine).__enter__()
+    made, training = built(name)
+    made = engine.place(made).train()
+    optimizer = engine.optimizer(made, training)
+    batch = images(BATCH)
+    step = torch.tensor(STEP, device=engine.device)
+
+    def work() -> None:
+        for _ in range(steps):
+            engine.update(made, optimizer, engine.images(batch), step, training.clip_norm)
+        torch.cuda.synchronize()
+
+    return work
+
+
+def our_step_with_draws(draws: int) -> Work:
+    """`our_step` of GNM with another number of StructDRAW's steps."""
+    return our_step("gnm", draw_steps=draws)
+
+
+def our_weights(name: str, particles: int) -> Work:
+    """One call of log_weights for IMAGES images."""
+    keep_freed_memory()
+    engine = choose("cpu", "fp32")
+    computing(engine).__enter__()
+    ours = engine.place(built(name)[0]).eval()
+    x = torch.from_numpy(images(IMAGES)).float() / 255
+
+    def work() -> None:
+        with torch.no_grad():
+            ours.log_weights(x, particles)
+
+    return work
