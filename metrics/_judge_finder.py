@@ -21,10 +21,8 @@ from ._judge_reader import CANVAS, NOT_A_DIGIT, VIEWS, Reader, window_side
 # Lengths in pixels of a 128-pixel canvas, where a digit's longer side is 20.
 SMALLEST = 12  # area: anything smaller is a speck
 FRAGMENTS_GAP, FRAGMENTS_SIDE = 3, 22  # pieces this near and together this large are one object
-JOIN_GAP, JOIN_SIDE = (
-    6,
-    24,
-)  # two pieces that read as no digit may be one, if together they read as one
+JOIN_GAP, JOIN_SIDE = 6, 24  # two pieces, one in doubt, may be one if together they read as one
+SHORT = 12  # a shorter longer side is no digit's: its piece is in doubt, whatever it reads as
 LARGEST = 24  # a longer side is more than one digit
 FRINGE = 2  # fainter pixels this near belong to a piece
 DIGIT_SIDE = 20
@@ -198,7 +196,8 @@ def _mended(
 
 
 def _doubtful(piece: _Piece, reading: NDArray[np.float32], scale: float) -> bool:
-    return piece.side > LARGEST * scale or bool(reading[:NOT_A_DIGIT].max() < DOUBT)
+    usual = SHORT * scale <= piece.side <= LARGEST * scale
+    return not usual or bool(reading[:NOT_A_DIGIT].max() < DOUBT)
 
 
 _Mended = tuple[list[_Piece], NDArray[np.float32], list[int]]

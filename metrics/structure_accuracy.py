@@ -67,7 +67,7 @@ class Judge:
 
     @classmethod
     def of(cls, data: DigitScenes, rule: Rule | None = None) -> Judge:
-        """The judge of these scenes, trained on their training digits on first use (about a minute), then cached."""
+        """The judge of these scenes, trained on their training digits on first use (45 minutes for MNIST), cached."""
         glyphs = data.glyphs("train")
         reader = reader_for(Glyphs(glyphs.patch, glyphs.label), data.canvas)
         return cls(reader, rule or data.rule, data.canvas)

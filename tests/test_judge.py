@@ -17,13 +17,14 @@ from reprise.core.workspace import data_root
 from reprise.data.scenes import Scenes
 from reprise.metrics import _judge_reader
 from reprise.metrics._judge_finder import Found, find
-from reprise.metrics._judge_reader import Glyphs, reader_for, train
-from reprise.metrics._judge_rules import Rule, displacement
+from reprise.metrics._judge_reader import Glyphs, cache_folder, reader_for, train
+from reprise.metrics._judge_rules import AGAINST_NONE, Rule, displacement
 from reprise.metrics._judge_validation import Row, table, validate
 from reprise.metrics.structure_accuracy import Judge, StructureAccuracy, wilson
 from scipy.stats import binomtest
 
 Images = NDArray[np.uint8]
+KEPT = cache_folder()  # before the tests turn elsewhere
 
 
 def embedded(rule: Rule) -> Scenes:
@@ -139,7 +140,17 @@ def test_an_ambiguous_digit_is_read_as_the_one_that_belongs_there() -> None:
     scene.probability[3] = 0
     scene.probability[3, [4, 9]] = 0.1, 0.9
     assert displacement(scene, "mnist4", 128) == 0
-    scene.probability[3, [4, 9]] = 0.001, 0.999
+    scene.probability[3, [4, 9]] = 0.0001, 0.9999
+    assert displacement(scene, "mnist4", 128) == math.inf
+
+
+def test_a_digit_must_be_likely_enough_against_being_none() -> None:
+    scene = four([1, 2, 3, 4])
+    scene.probability[3] = 0
+    for likely, none, expected in ((0.2, 0.8, 0.0), (0.02, 0.98, math.inf)):
+        scene.probability[3, [4, 10]] = likely, none
+        assert displacement(scene, "mnist4", 128) == expected
+    scene.probability[3, [4, 9, 10]] = 0.01, 0.49, 0.5  # a digit, but hardly the one wanted
     assert displacement(scene, "mnist4", 128) == math.inf
 
 
@@ -175,11 +186,9 @@ def seen(judge: Judge, image: Images) -> list[int]:
     return [int(p.argmax()) for p in objects.probability]
 
 
-@pytest.mark.parametrize("rule", ["mnist4", "mnist10", "mnist4_10"])
-def test_an_empty_and_a_white_image_obey_no_rule(judge: Judge, rule: Rule) -> None:
-    images = np.zeros((2, 1, 64, 64), np.uint8)
-    images[1] = 255
-    assert not Judge(judge.reader, rule, 64).verdicts(images).any()
+def test_an_empty_and_a_white_image_hold_no_digit(judge: Judge) -> None:
+    assert seen(judge, np.zeros((64, 64), np.uint8)) == []
+    assert set(seen(judge, np.full((64, 64), 255, np.uint8))) <= {10}
 
 
 def test_specks_are_not_objects(judge: Judge) -> None:
@@ -192,7 +201,10 @@ def test_a_broken_stroke_is_one_digit(judge: Judge) -> None:
     for digit in (0, 2, 3, 6):
         image = pasted(some_patches(judge_scenes(), [digit]), [(30, 30)])
         image[35] = 0
-        assert seen(judge, image) == [digit]
+        (objects,) = find(image[None], judge.reader, 0.25)
+        (probability,) = objects.probability
+        assert probability[:10].argmax() == digit
+        assert probability[digit] > AGAINST_NONE * probability[10]
 
 
 def judge_scenes() -> Scenes:
@@ -236,7 +248,7 @@ def test_a_trained_reader_is_kept_and_a_damaged_one_refused(
 def other_weights(path: Path) -> bytes:
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    arrays["layers.0.weight"] = arrays["layers.0.weight"] + 1
+    arrays["members.0.0.weight"] = arrays["members.0.0.weight"] + 1
     np.savez(path, **arrays)
     return path.read_bytes()
 
@@ -281,35 +293,26 @@ def test_the_judge_tells_lawful_from_unlawful_scenes_of_embedded_digits(
     assert not unmet(rows, EMBEDDED), table(rows)
 
 
-# At 8 x 8 pixels a triangle is a 4 and a smear may be an 8: of such drawings up to one in eight passes for the very
-# digit that it replaced (measured: 0.93 to 0.98 rejected). Every other requirement is that of MNIST.
-EMBEDDED = {
-    "a shape for a digit": 0.88,
-    "a scrambled digit for a digit": 0.95,
-    "a mean of four digits for a digit": 0.88,
-}
+# At 8 x 8 pixels a smear may be an 8: of such drawings one in twenty passes for the very digit that it replaced
+# (measured on validation scenes: 0.95 rejected). Every other requirement is that of MNIST.
+EMBEDDED = {"a mean of four digits for a digit": 0.94}
 
 
 @pytest.fixture(scope="session")
-def mnist_judge(request: pytest.FixtureRequest, cache: Path) -> Judge:
-    """Trained once and kept among pytest's own files."""
+def mnist_judge() -> Judge:
+    """The one that evaluations use, from the user's cache or REPRISE_CACHE: it takes too long to train for a test."""
     try:
         Scenes(rule="mnist4").glyphs("train")
     except DataError as error:
         pytest.skip(f"real MNIST is needed: {error}")
-    assert request.config.cache is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REPRISE_CACHE", str(request.config.cache.mkdir("judge")))
+        patch.setenv("REPRISE_CACHE", str(KEPT))
+        if not list(KEPT.glob(f"judge/reader-v{_judge_reader.VERSION}-128-*.npz")):
+            pytest.skip(
+                "the judge of real MNIST is not trained yet; "
+                "`python -m reprise.metrics.structure_accuracy --validate mnist4` does it"
+            )
         return Judge.of(Scenes(rule="mnist4"))
-
-
-# Where the judge falls short of its requirements on real digits (reports/judge.md, n = 500): real MNIST-10 scenes pass
-# 0.980 (required 0.99), and a geometric figure in a digit's place is noticed 0.87 of the time (required 0.98): a square
-# passes for the 0 that it replaced. These bounds only keep it from becoming worse.
-SHORT_OF: dict[Rule, dict[str, float]] = {
-    "mnist4": {"a shape for a digit": 0.86},
-    "mnist10": {"real": 0.97, "a shape for a digit": 0.86},
-}
 
 
 @pytest.mark.mnist
@@ -320,7 +323,7 @@ def test_the_judge_tells_lawful_from_unlawful_scenes_of_mnist(
     mnist_judge: Judge, rule: Rule
 ) -> None:
     rows = validate(Judge(mnist_judge.reader, rule, 128).verdicts, Scenes(rule=rule), 100)
-    assert not unmet(rows, SHORT_OF[rule]), table(rows)
+    assert not unmet(rows, {}), table(rows)
 
 
 @pytest.mark.mnist
