@@ -108,6 +108,7 @@ class StructureAccuracy(Metric):
     threshold: float = 0.25
     rule: Literal["data", "mnist4", "mnist10", "mnist4_10"] = "data"
 
+    version: ClassVar = VERSION  # what another judge said is another number
     better: ClassVar = "higher"
     tiers: ClassVar = {"demo": {"images": 100}}
 

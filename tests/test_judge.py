@@ -433,6 +433,11 @@ def test_data_that_are_not_digit_scenes_are_refused_by_name() -> None:
         StructureAccuracy()(None, Room())
 
 
+def test_another_judge_makes_another_cell() -> None:
+    """Else what an older judge said would pass for what this one would say."""
+    assert StructureAccuracy().version == _judge_reader.VERSION
+
+
 @pytest.mark.parametrize("options", [{"images": 0}, {"tolerance": 0.0}, {"threshold": 1.0}])
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
