@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+from reprise.benchmarks import work
+from reprise.benchmarks.contest import Contest, Contestant
 
-from . import work
 from .conftest import Findings
-from .contest import Contest, Contestant
 
 ROOT = Path(__file__).parent.parent
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,46 +9,16 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
-import torch
+from reprise.benchmarks import profile, work
+from reprise.benchmarks.contest import CONTEXT, Contest, Contestant, Work
 from tabulate import tabulate
 
-from . import work
 from .conftest import HERE, Findings
-from .contest import CONTEXT, Contest, Contestant, Work
-
-KINDS = [
-    ("convolutions", r"conv"),
-    ("matrix products", r"::(mm|bmm|addmm|baddbmm|matmul|linear)$"),
-    ("normalisation", r"(group|layer)_norm"),
-    ("activations", r"elu|sigmoid|tanh|softplus|threshold|clamp|exp|log"),
-    ("sampling grids", r"grid|interp|gather|scatter|index"),
-    ("copies and layout", r"copy|pixel_|cat$|clone|fill|zero|empty|contiguous"),
-]
-STEPS = 5
-
-
-def spent(make: Callable[..., Work], arguments: tuple[Any, ...], answer: Any) -> None:
-    """Sends milliseconds per step by kind of operation, measured in this process."""
-    step = make(*arguments)
-    for _ in range(3):
-        step()
-    began = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    whole = (time.perf_counter() - began) / STEPS
-    with torch.profiler.profile() as profile:
-        for _ in range(STEPS):
-            step()
-    kinds: Counter[str] = Counter()
-    for event in profile.key_averages():
-        kind = next((name for name, pattern in KINDS if re.search(pattern, event.key)), "everything else")  # fmt: skip
-        kinds[kind] += event.self_cpu_time_total / 1e3 / STEPS
-    answer.send((1e3 * whole, dict(kinds)))
 
 
 def profiled(make: Callable[..., Work], *arguments: Any) -> tuple[float, dict[str, float]]:
     ours, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=spent, args=(make, arguments, theirs))
+    process = CONTEXT.Process(target=profile.spent, args=(make, arguments, theirs))
     process.start()
     result: tuple[float, dict[str, float]] = ours.recv()
     process.join()
@@ -63,9 +30,9 @@ def test_profile(findings: Findings) -> None:
         "straightforward": profiled(work.their_step, "gnm"),
         "same allocator": profiled(work.their_step, "gnm", True),
         "ours, fp32": profiled(work.our_step, "gnm", "fp32"),
-        "ours": profiled(work.our_step, "gnm"),
+        "ours, bf16": profiled(work.our_step, "gnm", "bf16"),
     }
-    names = [*(name for name, _ in KINDS), "everything else"]
+    names = [*(name for name, _ in profile.KINDS), "everything else"]
     rows = [[name, *(round(kinds.get(name, 0.0), 1) for _, kinds in columns.values())] for name in names]  # fmt: skip
     rows.append(["a step, without the profiler", *(round(whole, 1) for whole, _ in columns.values())])  # fmt: skip
     findings.sections["Where a training step of GNM spends its time (ms)"] = (
@@ -77,8 +44,8 @@ def test_profile(findings: Findings) -> None:
 def points() -> dict[str, list[tuple[int, Contestant]]]:
     step, render, weigh = work.our_step, work.rendering, work.our_weights
     return {
-        "batch": [(n, Contestant("", step, ("gnm", "", n))) for n in (8, 16, 32, 64)],
-        "image side (px)": [(n, Contestant("", step, ("gnm", "", 32, n))) for n in (64, 128)],
+        "batch": [(n, Contestant("", step, ("gnm", "bf16", n))) for n in (8, 16, 32, 64)],
+        "image side (px)": [(n, Contestant("", step, ("gnm", "bf16", 32, n))) for n in (64, 128)],
         "draw steps": [
             (n, Contestant("", work.our_step_with_draws, (n,))) for n in (1, 2, 4, 8, 16)
         ],
@@ -109,7 +76,8 @@ def test_growth(findings: Findings, request: pytest.FixtureRequest) -> None:
         for n, ms, peak in found
     ]
     findings.sections["How cost grows"] = (
-        "GNM, one call after three; peak memory is that of the whole process, 0.3 GiB of it libraries.\n\n"
+        "GNM in bf16 (particles in fp32), one call after three; peak memory is that of the whole process, 0.3 GiB of "
+        "it libraries.\n\n"
         "![time and memory against batch, image side, draw steps, cells and particles](growth.png)\n\n"
         + tabulate(rows, ["axis", "size", "ms", "peak GiB"], "github")
     )
@@ -124,13 +92,15 @@ def drawn(measured: dict[str, list[tuple[int, float, float]]], path: Path) -> No
         above.plot(sizes, ms, "o-", color="C0")
         above.plot(sizes, [ms[0] * s / sizes[0] for s in sizes], ":", color="0.6")
         below.plot(sizes, peak, "o-", color="C1")
-        for axis in (above, below):
-            axis.set_ylim(0, None)
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.set_xticks(sizes)
         above.set_ylim(0, 1.15 * max(ms))
-        below.set_xlabel(name)
+        below.set_ylim(0, 1.15 * max(peak))
+        for axis in (above, below):
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(sizes, [str(size) for size in sizes])
+            axis.minorticks_off()
+        below.set_xlabel(name.replace(" (", "\n("))
     axes[0, 0].set_ylabel("ms")
     axes[1, 0].set_ylabel("peak GiB")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from reprise.baselines.convdraw import ConvDRAW
 from reprise.baselines.vae import VAE
+from reprise.benchmarks.contest import Work
 from reprise.core.dataset import DatasetInfo
 from reprise.core.model import GenerativeModel
 from reprise.core.run import Run
@@ -26,8 +27,6 @@ from reprise.tests.straightforward import (
 )
 from reprise.training.engine import Precision, choose, computing, cores, keep_freed_memory
 from reprise.training.fit import fit
-
-from .contest import Work
 
 BATCH, SIZE, STEP = 32, 128, 5_000.0
 IMAGES, PARTICLES = 16, 25  # per call of log_weights, as metrics/log_marginal.py has them
@@ -143,7 +142,7 @@ def our_run(name: str, steps: int) -> Work:
 def rendering(glimpses: int) -> Work:
     """Decoding and pasting `glimpses` objects on each of BATCH canvases, forwards and backwards, as GNM does."""
     keep_freed_memory()
-    engine = choose("cpu")
+    engine = choose("cpu", "bf16")
     computing(engine).__enter__()
     gnm, _ = built("gnm")
     assert isinstance(gnm, GNM)
@@ -182,7 +181,7 @@ def gpu_steps(name: str, steps: int) -> Work:
 
 def our_step_with_draws(draws: int) -> Work:
     """`our_step` of GNM with another number of StructDRAW's steps."""
-    return our_step("gnm", draw_steps=draws)
+    return our_step("gnm", "bf16", draw_steps=draws)
 
 
 def our_weights(name: str, particles: int) -> Work:
