@@ -68,11 +68,14 @@ def test_in_fp32_they_agree_on_the_loss_and_every_gradient(
             engine.place(model), x.to(memory_format=torch.channels_last), 5_000.0
         )
     assert ours.keys() == theirs.keys()
-    largest = max(float(g.norm()) for name, g in theirs.items() if name != "loss")
-    for name, expected in theirs.items():
-        # what is far below a hundred-thousandth of the largest gradient is rounding
-        error = float((ours[name] - expected).norm() / (expected.norm() + 1e-5 * largest))
-        assert error < 1e-4, (name, error)
+    # Layer by layer: a single bias may be the small sum of large gradients, and mostly rounding.
+    layers = {name.rpartition(".")[0] for name in theirs if name != "loss"}
+    for layer in sorted(layers):
+        names = [name for name in theirs if name.rpartition(".")[0] == layer and name != "loss"]
+        expected = torch.cat([theirs[name].flatten() for name in names])
+        error = torch.cat([ours[name].flatten() for name in names]) - expected
+        assert float(error.norm() / expected.norm()) < 1e-4, (layer, float(expected.norm()))
+    assert float((ours["loss"] / theirs["loss"] - 1).abs()) < 1e-4
 
 
 @pytest.mark.parametrize(("cls", "options"), MODELS)
