@@ -31,11 +31,10 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Times:
-    """seconds of each round. peak: bytes of the process's largest resident set. first: seconds of the first call."""
+    """seconds of each round. peak: bytes of the process's largest resident set."""
 
     seconds: tuple[float, ...]
     peak: int
-    first: float
 
     @property
     def median(self) -> float:
@@ -48,7 +47,6 @@ class _Process:
     process: Any
     pipe: Connection
     seconds: list[float] = field(default_factory=list)
-    first: float = 0.0
 
     def once(self) -> float:
         self.pipe.send("work")
@@ -59,7 +57,7 @@ class _Process:
 
 
 class Contest:
-    """`with Contest([...]) as contest:` starts and warms all; `contest.round()` times each once."""
+    """`with Contest([...]) as contest:` starts and warms all; `contest.work(name)` times one once."""
 
     def __init__(self, contestants: Sequence[Contestant], warm: int = 3) -> None:
         self.contestants, self.warm = contestants, warm
@@ -72,8 +70,7 @@ class Contest:
             process.start()
             theirs.close()
             running = self._running[contestant.name] = _Process(process, ours)
-            running.first = running.once()
-            for _ in range(self.warm - 1):
+            for _ in range(self.warm):
                 running.once()
         return self
 
@@ -97,7 +94,7 @@ class Contest:
         result = {}
         for name, running in self._running.items():
             running.pipe.send("peak")
-            result[name] = Times(tuple(running.seconds), running.pipe.recv(), running.first)
+            result[name] = Times(tuple(running.seconds), running.pipe.recv())
         return result
 
 

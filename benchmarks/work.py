@@ -90,16 +90,11 @@ def straightforward(name: str) -> GenerativeModel[Any]:
 
 def our_particles(name: str) -> Work:
     """100 particles for each of 16 images, as the metric `log_marginal` asks for them."""
-    keep_freed_memory()
-    engine = choose("cpu", "fp32")
-    computing(engine).__enter__()
-    ours = engine.place(built(name)[0]).eval()
-    x = torch.from_numpy(images(IMAGES)).float() / 255
+    weights = our_weights(name, PARTICLES)
 
     def work() -> None:
-        with torch.no_grad():
-            for _ in range(100 // PARTICLES):
-                ours.log_weights(x, PARTICLES)
+        for _ in range(100 // PARTICLES):
+            weights()
 
     return work
 

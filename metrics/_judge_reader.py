@@ -36,10 +36,8 @@ NOT_A_DIGIT = 10
 # Networks that read alone and are averaged: what one takes for another digit, the others may not. Four where there are
 # glyphs enough to train them apart (MNIST); one for scikit-learn's 1,500, which takes half a minute.
 MEMBERS, MANY_GLYPHS = 4, 10_000
-STEPS = (
-    300,
-    6000,
-)  # of each member: one for every nine glyphs; MNIST's 55,000 are seen eighteen times
+# Of each member, fewest and most: one for every nine glyphs; MNIST's 55,000 are seen eighteen times.
+STEPS = 300, 6000
 BATCH = 192
 JUNK = 32  # of each batch, four of each kind, twelve drawn: one in six is no digit
 

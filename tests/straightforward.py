@@ -35,7 +35,7 @@ def paste_literally(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) 
 def plainly(module: nn.Module) -> nn.Module:
     """The same parameters in torch's own layers, called one after the other."""
     module = copy.copy(module)
-    module._modules = {name: plainly(child) for name, child in module._modules.items() if child}
+    module._modules = {name: plainly(child) for name, child in module.named_children()}
     if isinstance(module, SubPixelStack):
         module.__class__ = nn.Sequential  # type: ignore[assignment]
     return module
