@@ -161,3 +161,21 @@ class Resamples(abc.ABC):
 
         z^g is inferred from x (rows, C, H, W), or drawn from the prior when x is None; z^s ~ p(z^s | z^g).
         """
+
+
+class Decomposition(NamedTuple):
+    """An image as K layers. mask: (B, K, 1, H, W), at least 0, their sum over K is 1. component: (B, K, C, H, W).
+
+    The mean image is the sum over K of mask times component.
+    """
+
+    mask: Tensor
+    component: Tensor
+
+
+class Decomposes(abc.ABC):
+    """A model that explains every pixel by components."""
+
+    @abc.abstractmethod
+    def decompose(self, x: Tensor) -> Decomposition:
+        """Masks and components of one posterior draw per image, in the model's own order."""
