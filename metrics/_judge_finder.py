@@ -192,7 +192,31 @@ def _mended(
                 if part.side > LARGEST * page.scale:
                     queue.append(len(parts) - 1)
     kept = [i for i in range(len(parts)) if i not in gone]
-    return [parts[i] for i in kept], np.array([read[i] for i in kept], np.float32).reshape(-1, 11)
+    parts, read = _gathered([parts[i] for i in kept], [read[i] for i in kept], page.scale)
+    return parts, np.array(read, np.float32).reshape(-1, 11)
+
+
+def _gathered(
+    parts: list[_Piece], read: list[NDArray[np.float32]], scale: float
+) -> tuple[list[_Piece], list[NDArray[np.float32]]]:
+    """Strokes that read as nothing and lie in the square of a digit belong to it, and leave it what it reads as."""
+    parts, read = list(parts), list(read)
+    i = 0
+    while i < len(parts):
+        hosts = [
+            j
+            for j in range(len(parts))
+            if read[i][NOT_A_DIGIT] >= DOUBT > read[j][NOT_A_DIGIT]
+            and 2 * len(parts[i].y) <= len(parts[j].y)
+            and _adjoin(parts[i], parts[j], JOIN_GAP * scale, FRAGMENTS_SIDE * scale)
+        ]
+        if hosts:
+            host = max(hosts, key=lambda j: len(parts[j].y))
+            parts[host] = parts[host].with_(parts[i])
+            del parts[i], read[i]
+        else:
+            i += 1
+    return parts, read
 
 
 def _doubtful(piece: _Piece, reading: NDArray[np.float32], scale: float) -> bool:

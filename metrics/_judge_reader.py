@@ -27,7 +27,7 @@ from ..core.files import write_bytes
 from ..core.progress import track
 from ..core.randomness import seeded, stream
 
-VERSION = 3  # raise it when the same glyphs begin to give another reader, or the same reader another verdict
+VERSION = 3  # raise it when the same glyphs begin to give another reader
 CANVAS = 128  # the canvas that all lengths in pixels are given for; other canvases scale them
 WINDOW = 28  # side of the square that is read, in pixels of a 128-pixel canvas
 CLASSES = 10

@@ -24,11 +24,12 @@ from ..core.metric import Measurement, Metric
 from ..core.progress import track
 from ._evaluation import as_bytes
 from ._judge_finder import find
-from ._judge_reader import VERSION, Glyphs, Reader, reader_for
+from ._judge_reader import Glyphs, Reader, reader_for
 from ._judge_rules import Rule, displacement
 
 __all__ = ["StructureAccuracy"]
 
+VERSION = 4  # of the judge: raise it when the same image begins to get another verdict, whichever part changed
 CHUNK = 50  # samples per call of the model, as the authors drew their 250
 STORED = 250  # samples kept for the eye, the published number
 TOLERANCES = (3.0, 4.0, 6.0, 8.0, math.inf)
@@ -190,6 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validate", required=True, choices=("mnist4", "mnist10", "mnist4_10"))
     parser.add_argument("--source", default="mnist", choices=("mnist", "digits"))
     parser.add_argument("--images", type=int, default=2000, help="per test (default 2000)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="tests whose name contains it")
     chosen = parser.parse_args(arguments)
     canvas = 128 if chosen.source == "mnist" else 64
     data = spec.build(
@@ -202,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     )
     judge = Judge.of(data)
-    rows = validate(judge.verdicts, data, chosen.images)
+    rows = validate(judge.verdicts, data, chosen.images, only=chosen.only)
     print(f"{data.info.name}, judge v{VERSION}, weights {judge.reader.digest}")
     print(table(rows))
     return 0 if all(row.holds for row in rows) else 1

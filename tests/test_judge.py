@@ -15,7 +15,7 @@ from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import DataError, UsageError
 from reprise.core.workspace import data_root
 from reprise.data.scenes import Scenes
-from reprise.metrics import _judge_reader
+from reprise.metrics import _judge_finder, _judge_reader
 from reprise.metrics._judge_finder import Found, find
 from reprise.metrics._judge_reader import Glyphs, cache_folder, reader_for, train
 from reprise.metrics._judge_rules import AGAINST_NONE, Rule, displacement
@@ -195,6 +195,32 @@ def test_specks_are_not_objects(judge: Judge) -> None:
     image = pasted(some_patches(judge_scenes(), [3]), [(10, 10)])
     image[40, 40] = image[50, 20] = image[30, 60] = 255
     assert seen(judge, image) == [3]
+
+
+def _stroke(rows: range, columns: range) -> _judge_finder._Piece:
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    return _judge_finder._Piece(0, y.ravel(), x.ravel())
+
+
+@pytest.mark.parametrize(
+    ("bar", "none", "objects"),
+    [
+        (_stroke(range(28, 30), range(10, 20)), 0.9, 1),  # an underline
+        (_stroke(range(28, 30), range(10, 20)), 0.1, 2),  # reads as a digit itself
+        (_stroke(range(38, 40), range(10, 20)), 0.9, 2),  # too far for a stroke of the same digit
+        (_stroke(range(10, 30), range(24, 34)), 0.9, 2),  # larger than a digit together
+    ],
+)
+def test_a_stroke_that_reads_as_nothing_belongs_to_the_digit_whose_square_it_lies_in(
+    bar: _judge_finder._Piece, none: float, objects: int
+) -> None:
+    five = _stroke(range(10, 25), range(10, 20))
+    read_five, read_bar = (np.array([(1 - p) / 10] * 10 + [p], np.float32) for p in (0.01, none))
+    parts, read = _judge_finder._gathered([bar, five], [read_bar, read_five], 1.0)
+    assert len(parts) == len(read) == objects
+    if objects == 1:
+        assert parts[0].box == (10, 10, 20, 30)
+        assert read[0] is read_five, "it leaves the digit what it reads as"
 
 
 def test_a_broken_stroke_is_one_digit(judge: Judge) -> None:
@@ -435,7 +461,7 @@ def test_data_that_are_not_digit_scenes_are_refused_by_name() -> None:
 
 def test_another_judge_makes_another_cell() -> None:
     """Else what an older judge said would pass for what this one would say."""
-    assert StructureAccuracy().version == _judge_reader.VERSION
+    assert f"judge=v{StructureAccuracy().version} " in StructureAccuracy().dialect
 
 
 @pytest.mark.parametrize("options", [{"images": 0}, {"tolerance": 0.0}, {"threshold": 1.0}])
