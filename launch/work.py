@@ -157,7 +157,7 @@ def _measure(
         raise ContractError(f"{planned.cell.dataset.name} is not a reprise Dataset")
     began = time.monotonic()
     # The run's own number of threads: sums in another order would change last bits. Metrics are computed in fp32.
-    measuring = engine.keeping("fp32", weights.threads)
+    measuring = engine.keeping("fp32", weights.threads, weights.fused)
     stop.at_once = True  # a cell has no half
     try:
         with computing(measuring), seeded(0):

@@ -28,9 +28,9 @@ FILE = "checkpoint.pt"
 class Checkpoint:
     """A run after `step` updates.
 
-    precision, threads: what the run began with. devices: every device that took part, in order. seconds: time spent
-    training. sums: the log's running sums since its last line, and `count`, over how many steps they run. commits:
-    of the code that made the updates; none in a checkpoint of before they were kept.
+    precision, threads, fused: what the run began with. devices: every device that took part, in order. seconds:
+    time spent training. sums: the log's running sums since its last line, and `count`, over how many steps they run.
+    commits: of the code that made the updates; none in a checkpoint of before they were kept.
     """
 
     step: int
@@ -44,6 +44,7 @@ class Checkpoint:
     sums: dict[str, float]
     count: int
     commits: tuple[str, ...] = ()
+    fused: bool = False
 
 
 def save(path: Path, run: Run, checkpoint: Checkpoint) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.model import GenerativeModel, Training
+from ..nn.fused import installed, kernels
 
 _deterministic: Any = torch.utils.deterministic  # a module with properties, which mypy cannot see
 Precision = Literal["fp32", "bf16"]
@@ -29,21 +30,23 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how one process computes."""
+    """Where and how one process computes. fused: compiled kernels of nn/fused.py, on CPUs only."""
 
     device: torch.device
     precision: Precision
     threads: int
+    fused: bool = False
 
     def __str__(self) -> str:
-        """`cpu x2 threads`, or the GPU's name: what a row says in its column `device`."""
+        """`cpu x2 threads, fused`, or the GPU's name: what a row says in its column `device`."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"cpu x{self.threads} thread{'s' if self.threads != 1 else ''}"
+        fused = ", fused" if self.fused else ""
+        return f"cpu x{self.threads} thread{'s' if self.threads != 1 else ''}{fused}"
 
-    def keeping(self, precision: Precision, threads: int) -> Engine:
-        """This engine with the precision and threads that a resumed run began with: both can change last bits."""
-        return dataclasses.replace(self, precision=precision, threads=threads)
+    def keeping(self, precision: Precision, threads: int, fused: bool) -> Engine:
+        """This engine with what a resumed run began with: each of them can change last bits."""
+        return dataclasses.replace(self, precision=precision, threads=threads, fused=fused)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The forward pass runs inside; a no-op in fp32."""
@@ -116,7 +119,8 @@ def choose(device: str = "auto", precision: str = "", threads: int = 0) -> Engin
     if chosen not in get_args(Precision):
         raise UsageError(f"precision {precision!r} is not known; expected fp32 or bf16")
     count = threads or cores()
-    return Engine(torch.device(kind), "bf16" if chosen == "bf16" else "fp32", count)
+    fused = kind == "cpu" and installed()
+    return Engine(torch.device(kind), "bf16" if chosen == "bf16" else "fp32", count, fused)
 
 
 def cores() -> int:
@@ -126,7 +130,7 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def computing(engine: Engine) -> Iterator[None]:
-    """Threads and deterministic algorithms as `engine` says, inside; what was set before, after."""
+    """Threads, kernels and deterministic algorithms as `engine` says, inside; what was set before, after."""
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
@@ -146,7 +150,8 @@ def computing(engine: Engine) -> Iterator[None]:
     torch.backends.cudnn.benchmark = False  # it would choose kernels by the clock
     torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with kernels(engine.fused):
+            yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1], warn_only=before[2])

@@ -110,7 +110,7 @@ def fit(
     if last is not None and last.step >= training.steps:
         return Fitted("finished", last.step)
     if last is not None:
-        engine = engine.keeping(last.precision, last.threads)
+        engine = engine.keeping(last.precision, last.threads, last.fused)
     images, digest = run.data.split("train").image, run.data.digest
     if last is not None and last.data_digest != digest:
         raise StaleError(
@@ -150,6 +150,7 @@ def fit(
                 sums=sums,
                 count=count,
                 commits=commits,
+                fused=engine.fused,
             )
             checkpoint.save(path, run, now)
 

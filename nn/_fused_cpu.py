@@ -1,0 +1,345 @@
+"""The compiled half of nn/fused.py. Imported only when it is needed: numba takes half a second.
+
+Arrays: x, out, grad (B, R, T), fp32 or the bits of bf16 as uint16; a row holds T / C pixels of C channels each.
+gain, shift (T,). moments (B, 2, G): mean and 1 / standard deviation of each group. sums (threads, 2, T).
+
+The samples are shared out among the threads of torch's own OpenMP pool, which wait spinning for the next operation: any
+other thread would find all cores taken. `GOMP_parallel` of the library that torch has loaded runs a function of
+one pointer on each of them; here that pointer is to a list of addresses and sizes. Where torch has no GNU OpenMP
+(macOS, Windows) one thread does all.
+"""
+
+# The names and loops are numba's: plain functions over arrays, no types that mypy could check.
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.extending import intrinsic, overload
+
+F32, U32 = np.float32, np.uint32
+# Sums may be reordered and products contracted, or no loop over a row could use vectors; NaN and infinity stay.
+FAST = {"contract", "reassoc", "nsz"}
+
+
+@intrinsic
+def _float_of_bits(context, bits):
+    """The float32 that has these 32 bits."""
+    return types.float32(types.uint32), lambda c, builder, s, args: builder.bitcast(
+        args[0], ir.FloatType()
+    )
+
+
+@intrinsic
+def _bits_of_float(context, value):
+    """The 32 bits of a float32."""
+    return types.uint32(types.float32), lambda c, builder, s, args: builder.bitcast(
+        args[0], ir.IntType(32)
+    )
+
+
+@intrinsic
+def _pointer(context, address):
+    """An address as a pointer that carray takes."""
+    return types.voidptr(types.int64), lambda c, builder, s, args: builder.inttoptr(
+        args[0], ir.IntType(8).as_pointer()
+    )
+
+
+@intrinsic
+def _call(context, address):
+    """What the C function `int f(void)` at this address returns."""
+
+    def generate(c, builder, s, args):
+        function = ir.FunctionType(ir.IntType(32), [])
+        return builder.call(builder.inttoptr(args[0], function.as_pointer()), [])
+
+    return types.int32(types.int64), generate
+
+
+def _read(array, i, r, t):
+    raise NotImplementedError
+
+
+def _write(array, i, r, t, value):
+    raise NotImplementedError
+
+
+@overload(_read, inline="always")
+def _read_of(array, i, r, t):
+    if array.dtype == types.uint16:
+        return lambda array, i, r, t: _float_of_bits(U32(array[i, r, t]) << U32(16))
+    return lambda array, i, r, t: array[i, r, t]
+
+
+@overload(_write, inline="always")
+def _write_of(array, i, r, t, value):
+    if array.dtype == types.float32:
+
+        def write(array, i, r, t, value):
+            array[i, r, t] = value
+
+        return write
+
+    def write(array, i, r, t, value):
+        bits = _bits_of_float(value)
+        rounded = (bits + U32(0x7FFF) + ((bits >> U32(16)) & U32(1))) >> U32(16)  # to nearest even
+        array[i, r, t] = rounded if value == value else U32(0x7FC0)
+
+    return write
+
+
+@njit(inline="always")
+def _expm1(x):
+    """exp(x) - 1 for x <= 0, to 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, Taylor's series in r."""
+    x = max(x, F32(-87))
+    n = np.rint(x * F32(1.4426950408889634))
+    r = x - n * F32(0.693359375) + n * F32(2.12194440e-4)  # ln 2 in two parts
+    p = F32(1 / 5040)
+    p = p * r + F32(1 / 720)
+    p = p * r + F32(1 / 120)
+    p = p * r + F32(1 / 24)
+    p = p * r + F32(1 / 6)
+    p = p * r + F32(1 / 2)
+    p = p * r * r + r
+    power = _float_of_bits(U32(np.int32(n) + np.int32(127)) << U32(23))  # 2 ** n
+    return power * p + (power - F32(1))
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _forward(x, gain, shift, out, moments, channels, eps, alpha):
+    """out = GroupNorm(max(x, 0) + alpha (exp(min(x, 0)) - 1)), and its moments."""
+    batch, rows, length = x.shape
+    groups = moments.shape[2]
+    alpha = F32(alpha)
+    total, square = np.empty(length, F32), np.empty(length, F32)
+    scale, offset = np.empty(length, F32), np.empty(length, F32)
+    group = np.arange(length) % channels * groups // channels
+    count = F32(rows * length // groups)
+    for i in range(batch):
+        # about a value of the sample itself, or the variance of a large mean would cancel
+        first = _read(x, i, 0, 0)
+        origin = max(first, F32(0)) + alpha * _expm1(min(first, F32(0)))
+        total[:] = 0
+        square[:] = 0
+        for r in range(rows):
+            for t in range(length):
+                value = _read(x, i, r, t)
+                y = max(value, F32(0)) + alpha * _expm1(min(value, F32(0))) - origin
+                total[t] += y
+                square[t] += y * y
+        moments[i] = 0
+        for t in range(length):
+            moments[i, 0, group[t]] += total[t]
+            moments[i, 1, group[t]] += square[t]
+        for g in range(groups):
+            mean = moments[i, 0, g] / count
+            variance = max(moments[i, 1, g] / count - mean * mean, F32(0))
+            moments[i, 0, g] = mean + origin
+            moments[i, 1, g] = F32(1) / np.sqrt(variance + F32(eps))
+        for t in range(length):
+            g = group[t]
+            scale[t] = gain[t] * moments[i, 1, g]
+            offset[t] = shift[t] - moments[i, 0, g] * scale[t]
+        for r in range(rows):
+            for t in range(length):
+                value = _read(x, i, r, t)
+                y = max(value, F32(0)) + alpha * _expm1(min(value, F32(0)))
+                _write(out, i, r, t, y * scale[t] + offset[t])
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, alpha):
+    """The gradient of x into of_x; those of gain and shift (T,) are added to what is there."""
+    batch, rows, length = x.shape
+    groups = moments.shape[2]
+    alpha = F32(alpha)
+    mean, scale = np.empty(length, F32), np.empty(length, F32)
+    sum_grad, sum_product = np.empty(length, F32), np.empty(length, F32)
+    constant, slope = np.empty(length, F32), np.empty(length, F32)
+    of_group = np.empty((2, groups), F32)
+    group = np.arange(length) % channels * groups // channels
+    count = F32(rows * length // groups)
+    for i in range(batch):
+        for t in range(length):
+            g = group[t]
+            mean[t], scale[t] = moments[i, 0, g], moments[i, 1, g]
+        sum_grad[:] = 0
+        sum_product[:] = 0
+        for r in range(rows):
+            for t in range(length):
+                value = _read(x, i, r, t)
+                y = max(value, F32(0)) + alpha * _expm1(min(value, F32(0)))
+                d = _read(grad, i, r, t)
+                sum_grad[t] += d
+                sum_product[t] += d * (y - mean[t])
+        for t in range(length):
+            sum_product[t] *= scale[t]
+            of_shift[t] += sum_grad[t]
+            of_gain[t] += sum_product[t]
+        of_group[:] = 0
+        for t in range(length):
+            of_group[0, group[t]] += gain[t] * sum_grad[t]
+            of_group[1, group[t]] += gain[t] * sum_product[t]
+        for t in range(length):
+            slope[t] = scale[t] * scale[t] * of_group[1, group[t]] / count
+            constant[t] = scale[t] * of_group[0, group[t]] / count - slope[t] * mean[t]
+            scale[t] *= gain[t]
+        for r in range(rows):
+            for t in range(length):
+                value = _read(x, i, r, t)
+                e = alpha * _expm1(min(value, F32(0)))
+                y = max(value, F32(0)) + e
+                d = scale[t] * _read(grad, i, r, t) - constant[t] - slope[t] * y
+                inner = F32(1) if value > F32(0) else e + alpha
+                _write(of_x, i, r, t, d * inner)
+
+
+@njit(inline="always")
+def _share(call):
+    """The number of this thread, how many there are, its first sample and the last + 1."""
+    batch = call[2]
+    if call[0] == 0:
+        return 0, 1, 0, batch
+    thread, threads = np.int64(_call(call[0])), np.int64(_call(call[1]))
+    return thread, threads, batch * thread // threads, batch * (thread + 1) // threads
+
+
+@njit(inline="always")
+def _floats(address, shape):
+    return carray(_pointer(address), shape, F32)
+
+
+@njit
+def _forward_share(call, x, out):
+    _, _, first, last = _share(call)
+    gain, shift = _floats(call[9], call[4]), _floats(call[10], call[4])
+    moments = _floats(call[11], (call[2], 2, call[5]))
+    options = _floats(call[12], 2)
+    _forward(
+        x[first:last], gain, shift, out[first:last], moments[first:last], call[6], options[0], options[1]
+    )  # fmt: skip
+
+
+@njit
+def _backward_share(call, x, grad, of_x):
+    thread, threads, first, last = _share(call)
+    gain = _floats(call[10], call[4])
+    moments = _floats(call[11], (call[2], 2, call[5]))
+    options = _floats(call[12], 2)
+    sums = _floats(call[13], (threads, 2, call[4]))
+    _backward(
+        x[first:last], gain, moments[first:last], grad[first:last], of_x[first:last],
+        sums[thread, 0], sums[thread, 1], call[6], options[1],
+    )  # fmt: skip
+
+
+# What a thread runs: a C function of a pointer to int64s. 0, 1: addresses of omp_get_thread_num and
+# omp_get_num_threads, or 0 to be alone; 2 to 6: B, R, T, groups, C; from 7: addresses of the arrays. Compiling one takes
+# two seconds, once; then it lies in a cache.
+
+
+@lru_cache
+def _compiled(function):
+    return cfunc("void(voidptr)", cache=True)(function)
+
+
+def _forward_fp32(data):
+    call = carray(data, 14, np.int64)
+    shape = (call[2], call[3], call[4])
+    _forward_share(call, _floats(call[7], shape), _floats(call[8], shape))
+
+
+def _forward_bf16(data):
+    call = carray(data, 14, np.int64)
+    shape = (call[2], call[3], call[4])
+    x = carray(_pointer(call[7]), shape, np.uint16)
+    out = carray(_pointer(call[8]), shape, np.uint16)
+    _forward_share(call, x, out)
+
+
+def _backward_fp32(data):
+    call = carray(data, 14, np.int64)
+    shape = (call[2], call[3], call[4])
+    _backward_share(call, _floats(call[7], shape), _floats(call[8], shape), _floats(call[9], shape))
+
+
+def _backward_bf16(data):
+    call = carray(data, 14, np.int64)
+    shape = (call[2], call[3], call[4])
+    x = carray(_pointer(call[7]), shape, np.uint16)
+    grad = carray(_pointer(call[8]), shape, np.uint16)
+    of_x = carray(_pointer(call[9]), shape, np.uint16)
+    _backward_share(call, x, grad, of_x)
+
+
+def forward(x, gain, shift, out, moments, channels, eps, alpha):
+    """Writes out and moments. Tensors x, out (B, R, T), gain, shift (T,), moments (B, 2, G)."""
+    kernel = _forward_bf16 if x.dtype == torch.bfloat16 else _forward_fp32
+    options = torch.tensor([eps, alpha])
+    _run(kernel, [*x.shape, moments.shape[2], channels], [x, out, gain, shift, moments, options])
+
+
+def backward(x, gain, moments, grad, of_x, channels, alpha):
+    """Writes of_x; returns the gradients of gain and shift, (2, T)."""
+    kernel = _backward_bf16 if x.dtype == torch.bfloat16 else _backward_fp32
+    options = torch.tensor([0.0, alpha])
+    sums = torch.zeros(_threads(len(x)), 2, x.shape[2])
+    tensors = [x, grad, of_x, gain, moments, options, sums]
+    _run(kernel, [*x.shape, moments.shape[2], channels], tensors)
+    of_shift, of_gain = sums.sum(0)
+    return torch.stack([of_gain, of_shift])
+
+
+def _threads(samples):
+    return min(torch.get_num_threads(), samples) if _openmp() else 1
+
+
+def _run(kernel, sizes, tensors):
+    threads = _threads(sizes[0])
+    openmp = _openmp() if threads > 1 else None
+    about = [openmp.number, openmp.count] if openmp else [0, 0]
+    call = torch.tensor([*about, *sizes, *(t.data_ptr() for t in tensors), 0], dtype=torch.int64)
+    kernel = _compiled(kernel)
+    if openmp:
+        openmp.parallel(kernel.address, call.data_ptr(), threads, 0)
+    else:
+        kernel.ctypes(call.data_ptr())
+
+
+class _OpenMP(NamedTuple):
+    """GOMP_parallel, and the addresses of omp_get_thread_num and omp_get_num_threads."""
+
+    parallel: Any
+    number: int
+    count: int
+
+
+@lru_cache
+def _openmp():
+    """Torch's own GNU OpenMP, or None."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return None
+    loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line}
+    folder = str(Path(torch.__file__).parent.parent)
+    ours = [path for path in loaded if path.startswith(folder)]
+    if len(ours) != 1:
+        return None
+    library = ctypes.CDLL(ours[0])
+    parallel = library.GOMP_parallel
+    parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    parallel.restype = None
+    number, count = (
+        ctypes.cast(f, ctypes.c_void_p).value
+        for f in (library.omp_get_thread_num, library.omp_get_num_threads)
+    )
+    return _OpenMP(parallel, number, count)

@@ -1,0 +1,116 @@
+"""Activation and group norm in one pass: what torch's CPU kernels need five for, and most of an eager step's time.
+
+`activate_and_norm(x, act, norm)` is `norm(act(x))` for act CELU or ReLU. Where an engine asks for it, on a CPU, with
+numba installed (the extra `fast`) and channels-last memory, it is compiled code: forward reads x twice and writes
+once, backward reads x and the incoming gradient twice and writes once, and nothing but x is kept between them. Sums are
+fp32 in both precisions. Everywhere else it is the two modules, one after the other; tests/test_fused.py holds one
+against the other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import UsageError
+
+TILE = 64  # floats that are worked on at once: four vectors of AVX-512
+
+_enabled = False
+
+
+def installed() -> bool:
+    """Whether numba is."""
+    return importlib.util.find_spec("numba") is not None
+
+
+@contextmanager
+def kernels(enabled: bool) -> Iterator[None]:
+    """Whether compiled kernels are used inside, where they can be. Raises UsageError for one that is not there."""
+    global _enabled
+    if enabled and not installed():
+        raise UsageError(
+            "this run began with compiled kernels, which need numba: pip install 'reprise[fast]'"
+        )
+    before, _enabled = _enabled, enabled
+    try:
+        yield
+    finally:
+        _enabled = before
+
+
+def activate_and_norm(x: Tensor, act: nn.Module, norm: nn.GroupNorm) -> Tensor:
+    """norm(act(x)): (B, C, H, W) -> the same, in x's precision."""
+    if not (_enabled and fusible(act, norm) and x.device.type == "cpu" and _is_dense(x)):
+        return norm(act(x))  # type: ignore[no-any-return]
+    alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
+    return _ActivateAndNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def fusible(act: nn.Module, norm: nn.Module) -> bool:
+    """Whether the two modules are of a kind that has a kernel."""
+    known = isinstance(act, nn.ReLU) or (isinstance(act, nn.CELU) and act.alpha == 1)
+    return known and isinstance(norm, nn.GroupNorm) and norm.affine
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.dtype in (torch.float32, torch.bfloat16) and x.permute(0, 2, 3, 1).is_contiguous()
+
+
+class _ActivateAndNorm(torch.autograd.Function):
+    """Saved for backward: x, the gain of a tile, and (B, 2, groups) mean and 1 / standard deviation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, alpha: float
+    ) -> Tensor:
+        forward, _ = _compiled()
+        out = torch.empty_like(x)
+        moments = torch.empty(len(x), 2, groups)
+        rows = _tiled(x)
+        gain, shift = (_repeated(p, rows.shape[2]) for p in (weight, bias))
+        forward(rows, gain, shift, _tiled(out), moments, x.shape[1], eps, alpha)
+        ctx.save_for_backward(x, gain, moments)
+        ctx.alpha = alpha
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _, backward = _compiled()
+        x, gain, moments = ctx.saved_tensors
+        if not (_is_dense(grad) and grad.dtype == x.dtype):
+            grad = grad.to(x.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        of_x = torch.empty_like(x)
+        of_tile = backward(
+            _tiled(x), gain, moments, _tiled(grad), _tiled(of_x), x.shape[1], ctx.alpha
+        )
+        of_weight, of_bias = of_tile.view(2, -1, x.shape[1]).sum(1)
+        return of_x, of_weight, of_bias, None, None, None
+
+
+def _tiled(x: Tensor) -> Tensor:
+    """(B, C, H, W) in channels-last memory as (B, rows, k C), k C >= TILE where the pixels allow; no copy."""
+    batch, channels, height, width = x.shape
+    pixels, k = height * width, 1
+    while k * channels < TILE and pixels % (2 * k) == 0:
+        k *= 2
+    return x.detach().permute(0, 2, 3, 1).view(batch, pixels // k, k * channels)
+
+
+def _repeated(parameter: Tensor, length: int) -> Tensor:
+    """(C,) as (length,), repeated, fp32."""
+    return parameter.detach().float().repeat(length // len(parameter))
+
+
+@lru_cache
+def _compiled() -> tuple[Any, Any]:
+    from ._fused_cpu import backward, forward
+
+    return forward, backward
