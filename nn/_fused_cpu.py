@@ -243,8 +243,8 @@ def _backward_share(call, x, grad, of_x):
 
 
 # What a thread runs: a C function of a pointer to int64s. 0, 1: addresses of omp_get_thread_num and
-# omp_get_num_threads, or 0 to be alone; 2 to 6: B, R, T, groups, C; from 7: addresses of the arrays. Compiling one takes
-# two seconds, once; then it lies in a cache.
+# omp_get_num_threads, or 0 to be alone; 2 to 6: B, R, T, groups, C; from 7: addresses of the arrays. Compiling one
+# takes two seconds, once; then it lies in a cache.
 
 
 @lru_cache
