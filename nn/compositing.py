@@ -31,6 +31,11 @@ def straight_through_clamp(x: Tensor, low: float, high: float) -> Tensor:
     return x + (x.clamp(low, high) - x).detach()
 
 
+def in_rows(glimpse: Tensor) -> Tensor:
+    """The same values (..., C, G, G), laid out in memory as (..., G, C, G), as `composite` needs them."""
+    return glimpse.transpose(-3, -2).contiguous().transpose(-3, -2)
+
+
 def composite(
     glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
 ) -> tuple[Tensor, Tensor]:

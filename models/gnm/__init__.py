@@ -32,7 +32,7 @@ from ...core.model import (
     Traverses,
 )
 from ...nn.blocks import Layer, SubPixelStack, image_encoder
-from ...nn.compositing import EMPTY, composite, shares, straight_through_clamp
+from ...nn.compositing import EMPTY, composite, in_rows, shares, straight_through_clamp
 from ...nn.distributions import Gaussian, image_log_prob, linear
 from ...nn.spatial_transformer import paste, paste_sum
 from ...nn.structdraw import GRID, Drawing, StructDRAW
@@ -136,10 +136,12 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         Those of the Arrow room have their mask as last channel; the others are added, and have no weights.
         """
         c, z_pres = self.config, z.z_pres[..., None, None]
-        glimpse = self.object_decoder(z.z_what.flatten(0, 1)[:, :, None, None])  # (B O, C, G, G)
-        glimpse = glimpse.float().sigmoid().unflatten(0, z.z_what.shape[:2])
+        glimpse = self.object_decoder(
+            z.z_what.flatten(0, 1)[:, :, None, None]
+        ).float()  # (B O, C, G, G)
         if not isinstance(c, ArrowConfig):
-            return z_pres * glimpse, z.z_depth[..., 0]
+            return z_pres * glimpse.sigmoid().unflatten(0, z.z_what.shape[:2]), z.z_depth[..., 0]
+        glimpse = in_rows(glimpse).sigmoid().unflatten(0, z.z_what.shape[:2])
         colour, mask = glimpse.split([self.data.shape[0], 1], 2)
         if c.curriculum == "boxes" and early is not None:
             mask = torch.where(early, c.mask_value, mask)
@@ -306,15 +308,13 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
             "aux_pres": q.pres.kl_to(rate), "aux_where": gate * q.where.kl_to(mean, std),
             "aux_depth": gate * q.depth.kl_to(0, 1), "aux_what": gate * q.what.kl_to(0, 1),
         }  # fmt: skip
-        weights: dict[str, Tensor | float] = {}
+        weights: dict[str, Tensor] = {}
         if isinstance(c, ArrowConfig):
             conditional["kl_background"] = q_b.kl(p_b)[:, None]
             auxiliary["aux_background"] = q_b.kl_to(0, 1)[:, None]
+            b_from = 1.0 if c.curriculum == "off" else c.beta_background
+            weights["aux_background"] = linear(step, b_from, 1.0, 0, c.beta_background_until)
             weights["aux_where"] = linear(step, c.beta_where, 1.0, 0, c.beta_where_until)
-            if c.curriculum != "off":
-                weights["aux_background"] = linear(
-                    step, c.beta_background, 1.0, 0, c.beta_background_until
-                )
         terms = {
             name: term.sum((-2, -1)).mean() for name, term in (conditional | auxiliary).items()
         }
@@ -328,6 +328,8 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         fixed = torch.stack([weights.get(name, 1.0) * terms[name] for name in auxiliary]).sum()
         total = -likelihood.mean() + kl_global_weighted + kl_structure + fixed
         present = q.pres.probability.sum((-2, -1)).mean()
+        betas = {name.replace("aux", "beta"): weight for name, weight in weights.items()}
         return total, {
-            "log_likelihood": likelihood.mean(), "kl_global": kl_global, **terms, "present": present, "beta": beta,
+            "log_likelihood": likelihood.mean(), "kl_global": kl_global, **terms, "present": present,
+            "beta": beta, **betas,
         }  # fmt: skip
