@@ -54,7 +54,8 @@ class StraightforwardGNM(GNM):
         c = self.config
         if not isinstance(c, ArrowConfig):
             canvas = paste_literally(glimpse, scale, shift, side).unflatten(0, cells)
-            return (z_pres * canvas).sum(1)
+            added: Tensor = (z_pres * canvas).sum(1)
+            return added
         if c.rendering != "code" or c.curriculum == "boxes":
             raise NotImplementedError(
                 "the straightforward code has the released code's reading alone"
@@ -69,7 +70,8 @@ class StraightforwardGNM(GNM):
         m = m + (m.clamp(1e-15, 1 - 1e-15) - m).detach()
         if early is not None:
             m = torch.where(early, 0.9, m)
-        return foreground + (1 - m) * self.background.decode(z.z_background)
+        image: Tensor = foreground + (1 - m) * self.background.decode(z.z_background)
+        return image
 
 
 class StraightforwardTraining:

@@ -12,7 +12,7 @@ from reprise.core.spec import model as spec
 from reprise.launch.contract import check_model
 from reprise.models.gnm import GNM
 from reprise.models.gnm.config import ArrowConfig, GNMConfig
-from reprise.models.gnm.networks import Latents
+from reprise.models.gnm.networks import Background, Latents
 from reprise.nn.distributions import ceiling, image_log_prob
 from torch import Tensor
 from torch import distributions as D
@@ -107,54 +107,62 @@ def test_every_reading_keeps_the_contract(options: dict[str, str | int]) -> None
 # Rendering.
 
 
-def glimpses(model: GNM, z: Latents, cell: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Colour, mask, scale and shift of one cell, as the specification writes them."""
+def paste_of(model: GNM, z: Latents, cell: int, glimpse: Tensor) -> Tensor:
+    """A glimpse (B, C, G, G) where the specification puts that of a cell."""
     i, j = divmod(cell, 4)
-    glimpse = model.object_decoder(z.z_what[:, cell, :, None, None]).sigmoid()
     where = z.z_where[:, cell]
     s, r = where[:, 0].sigmoid(), where[:, 1].exp()
     t_x = (2 / 4) * (j + 0.5 + where[:, 2].tanh()) - 1
     t_y = (2 / 4) * (i + 0.5 + where[:, 3].tanh()) - 1
     scale, shift = torch.stack([s / r.sqrt(), s * r.sqrt()], -1), torch.stack([t_x, t_y], -1)
-    return glimpse[:, :3], glimpse[:, 3:], scale, shift
+    return paste_literally(glimpse, scale, shift, model.data.shape[1])
+
+
+def glimpse_of(model: GNM, z: Latents, cell: int) -> tuple[Tensor, Tensor]:
+    """Colour and mask."""
+    glimpse = model.object_decoder(z.z_what[:, cell, :, None, None]).sigmoid()
+    return glimpse[:, :3], glimpse[:, 3:]
+
+
+def background_of(model: GNM, z: Latents) -> Tensor:
+    assert isinstance(model.background, Background)
+    image: Tensor = model.background.decoder(z.z_background[:, :, None, None]).sigmoid()
+    return image
 
 
 def decode_literally(model: GNM, z: Latents, early: bool = False) -> Tensor:
     """The released code's rendering, cell by cell with grid_sample."""
-    side = model.data.shape[1]
     y, w, m = [], [], []
     for cell in range(16):
-        o, alpha, *place = glimpses(model, z, cell)
+        colour, alpha = glimpse_of(model, z, cell)
         alpha = alpha * z.z_pres[:, cell, :, None, None]
-        y.append(paste_literally(alpha * o, *place, side))
-        w.append(paste_literally(alpha * (-z.z_depth[:, cell, :, None, None]).sigmoid(), *place, side))  # fmt: skip
-        m.append(paste_literally(alpha, *place, side))
+        near = (-z.z_depth[:, cell, :, None, None]).sigmoid()
+        y.append(paste_of(model, z, cell, alpha * colour))
+        w.append(paste_of(model, z, cell, alpha * near))
+        m.append(paste_of(model, z, cell, alpha))
     total = torch.stack(w).sum(0) + 1e-15
     foreground = torch.stack([a * b / total for a, b in zip(y, w, strict=True)]).sum(0)
     mask = torch.stack(m).sum(0)
     mask = mask + (mask.clamp(1e-15, 1 - 1e-15) - mask).detach()
     if early:
         mask = torch.full_like(mask, 0.9)
-    background = model.background.decoder(z.z_background[:, :, None, None]).sigmoid()
-    return foreground + (1 - mask) * background
+    return foreground + (1 - mask) * background_of(model, z)
 
 
 def algorithm_2(model: GNM, z: Latents) -> Tensor:
     """The supplement's rendering to the letter."""
-    side = model.data.shape[1]
     x, gamma, m = [], [], []
     for cell in range(16):
-        o, mask, *place = glimpses(model, z, cell)
-        x.append(paste_literally(o, *place, side))
+        colour, mask = glimpse_of(model, z, cell)
         near = (-z.z_depth[:, cell, :, None, None]).sigmoid()
+        x.append(paste_of(model, z, cell, colour))
         answer = mask * z.z_pres[:, cell, :, None, None] * near
-        gamma.append(paste_literally(answer, *place, side))
-        m.append(paste_literally(mask, *place, side))
+        gamma.append(paste_of(model, z, cell, answer))
+        m.append(paste_of(model, z, cell, mask))
     total = torch.stack(gamma).sum(0) + 1e-15
     foreground = torch.stack([a * b / total for a, b in zip(x, gamma, strict=True)]).sum(0)
     mask = torch.stack(m).sum(0).clamp(max=1)
-    background = model.background.decoder(z.z_background[:, :, None, None]).sigmoid()
-    return foreground + (1 - mask) * background
+    return foreground + (1 - mask) * background_of(model, z)
 
 
 def far_and_wide(model: GNM, n: int = 2) -> Latents:
@@ -207,6 +215,7 @@ def loss_literally(model: GNM, x: Tensor, step: float) -> tuple[Tensor, dict[str
     early = step < 499
     if early:
         z_pres = z_pres.clamp(max=0.99)
+    assert isinstance(model.background, Background)
     raw_q = model.background.of_image(f_x.flatten(1))
     raw_p = model.background.of_global(torch.cat(drawing.z, 1))
     q_b, p_b = (D.Normal(raw[:, :10], torch.log1p(raw[:, 10:].exp())) for raw in (raw_q, raw_p))
@@ -318,10 +327,9 @@ def test_the_supplements_curriculum_fills_boxes_and_leaves_the_rest() -> None:
         z = z._replace(z_pres=z_pres)
         image = model.render(z, torch.tensor(True))
         background = model.background.decode(z.z_background)
-        colour, _, *place = glimpses(model, z, 5)
-        colour, box = (
-            paste_literally(part, *place, 64) for part in (colour, torch.ones_like(colour))
-        )
+        colour, _ = glimpse_of(model, z, 5)
+        box = paste_of(model, z, 5, torch.ones_like(colour))
+        colour = paste_of(model, z, 5, colour)
     expected = 0.9 * colour + 0.1 * background
     assert torch.allclose(image[box == 1], expected[box == 1], atol=1e-5)
     assert torch.equal(image[box == 0], background[box == 0])
@@ -333,8 +341,8 @@ def test_background_terms_reach_their_networks() -> None:
     _, terms = model.loss(torch.rand(2, 3, 64, 64), torch.tensor(600.0))
     for term, parts in (("kl_background", ("of_image", "of_global")), ("aux_background", ("of_image",))):  # fmt: skip
         for part in parts:
-            weight = model.background.get_submodule(part)[0].weight  # type: ignore[index]
-            (gradient,) = torch.autograd.grad(terms[term], weight, retain_graph=True)  # type: ignore[arg-type]
+            weight = model.background.get_submodule(part).get_parameter("0.weight")
+            (gradient,) = torch.autograd.grad(terms[term], weight, retain_graph=True)
             assert gradient.abs().sum() > 0
 
 
@@ -408,7 +416,9 @@ def test_located_boxes_are_what_decoding_paints() -> None:
 def test_resampling_draws_the_background_anew(source: str) -> None:
     model = somewhat_trained()
     with torch.no_grad():
-        model.local.pres.bias.fill_(-20)  # no objects: what is seen is the background
+        model.local.pres.get_parameter("bias").fill_(
+            -20
+        )  # no objects: what is seen is the background
         x = torch.rand(2, 3, 64, 64) if source == "posterior" else None
         images = model.resample(x, 2, 3)
     assert images.shape == (2, 3, 3, 64, 64)
@@ -424,7 +434,7 @@ def test_a_decomposition_adds_up_to_the_image(rendering: str) -> None:
         data = HALF
         model = somewhat_trained(ArrowConfig(rendering=rendering))  # type: ignore[arg-type]
     with torch.no_grad():
-        model.local.where.bias[0] = 0.5  # large boxes overlap
+        model.local.where.get_parameter("bias")[0] = 0.5  # large boxes overlap
         x = torch.rand(2, *data.shape)
         torch.manual_seed(4)
         mask, component = model.decompose(x)
@@ -447,8 +457,8 @@ def test_a_decomposition_adds_up_to_the_image(rendering: str) -> None:
 def test_one_object_moves_by_as_many_pixels_as_asked_and_the_rest_stays() -> None:
     model = GNM(GNMConfig(), DatasetInfo("mnist4", (1, 64, 64)))
     with torch.no_grad():
-        model.object_decoder[-1].bias.fill_(-4)  # type: ignore[union-attr]  # dim: overlaps stay below 1
-        model.local.pres.bias.fill_(20)  # all present
+        list(model.object_decoder.parameters())[-1].fill_(-4)  # dim: overlaps stay below 1
+        model.local.pres.get_parameter("bias").fill_(20)  # all present
         x, shifts = torch.rand(2, 1, 64, 64), torch.tensor([[0.0, 0.0], [5.0, -3.0], [500.0, 0.0]])
         images = model.move(x, torch.tensor([5, 10]), shifts)
         f_x = model.encoder(x)
@@ -456,8 +466,8 @@ def test_one_object_moves_by_as_many_pixels_as_asked_and_the_rest_stays() -> Non
         for b, cell in enumerate((5, 10)):
             one = torch.zeros(1, 16, 1)
             one[0, cell] = 1
-            means = (part.mean[b : b + 1] for part in (q.where, q.depth, q.what))
-            z = Latents(f_x[:1], one, *means, torch.zeros(1, 0))
+            where, depth, what = (part.mean[b : b + 1] for part in (q.where, q.depth, q.what))
+            z = Latents(f_x[:1], one, where, depth, what, torch.zeros(1, 0))
             alone = model.decode(z)[0]
             rest = images[b, 0] - alone
             rolled = torch.roll(alone, (-3, 5), (1, 2))
