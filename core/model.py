@@ -179,3 +179,24 @@ class Decomposes(abc.ABC):
     @abc.abstractmethod
     def decompose(self, x: Tensor) -> Decomposition:
         """Masks and components of one posterior draw per image, in the model's own order."""
+
+
+class Traverses(abc.ABC):
+    """A model whose latents can be moved by hand: the place of one object, or the scene as a whole."""
+
+    @abc.abstractmethod
+    def move(self, x: Tensor, object: Tensor, shifts: Tensor) -> Tensor:
+        """Images in which one object moves and nothing else: (B, S, C, H, W) in [0, 1].
+
+        object: (B,), the index of each image's object, in the order of `locate`. shifts: (S, 2), how far from where
+        it was inferred, (x, y) in pixels; beyond the reach of its latent it stays at the edge of that reach.
+        Everything is the mode of the posterior, no sampling.
+        """
+
+    @abc.abstractmethod
+    def interpolate(self, x0: Tensor, x1: Tensor, steps: int) -> Tensor:
+        """Images on the straight line from the global latent of x0 to that of x1: (B, steps, C, H, W) in [0, 1].
+
+        x0, x1: (B, C, H, W). The first and last images are those of the two ends, one posterior draw each; everything
+        below the global latent is the mode of its prior.
+        """

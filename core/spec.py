@@ -2,8 +2,8 @@
 
 `model("gnm", beta=2.0)`, `dataset("scenes", rule="mnist4")` and `metric("log_marginal", particles=100)` say
 *what* without importing it, so that protocols are listed without torch. The name of a thing is the name
-of its file; a visitor's class is named `package.module:Class`, or registered under the entry point groups
-`reprise.models`, `reprise.data` and `reprise.metrics`.
+of its file (or of a folder, once one file is too long); a visitor's class is named `package.module:Class`, or
+registered under the entry point groups `reprise.models`, `reprise.data` and `reprise.metrics`.
 """
 
 from __future__ import annotations
@@ -69,12 +69,13 @@ def metric(name: str, **options: Value) -> Spec:
 
 def names(kind: Kind) -> dict[str, str]:
     """All names of a kind that exist, mapped to where they are: `module` or `module:Class`."""
-    found = {
-        file.stem: f"{__package__.rpartition('.')[0]}.{folder}.{file.stem}"
-        for folder in FOLDERS[kind]
-        for file in sorted((_ROOT / folder).glob("*.py"))
-        if not file.stem.startswith("_") and "__all__ = [" in file.read_text()
-    }
+    found = {}
+    for folder in FOLDERS[kind]:
+        files = {file.stem: file for file in (_ROOT / folder).glob("[!_]*.py")}
+        files |= {file.parent.name: file for file in (_ROOT / folder).glob("[!_]*/__init__.py")}
+        for name, file in sorted(files.items()):
+            if "__all__ = [" in file.read_text():
+                found[name] = f"{__package__.rpartition('.')[0]}.{folder}.{name}"
     group = {"model": "reprise.models", "dataset": "reprise.data", "metric": "reprise.metrics"}[
         kind
     ]

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from reprise.core.model import GenerativeModel
-from reprise.models.gnm import GNM, Latents
+from reprise.models.gnm import GNM
+from reprise.models.gnm.config import ArrowConfig
+from reprise.models.gnm.networks import Latents
 from reprise.nn.blocks import SubPixelStack
 from torch import Tensor, nn
 
@@ -42,16 +44,34 @@ def plainly(module: nn.Module) -> nn.Module:
 
 
 class StraightforwardGNM(GNM):
-    """GNM whose glimpses are pasted on a canvas each, then added."""
+    """GNM whose glimpses are pasted on a canvas each, then added or composited."""
 
-    def decode(self, z: Latents) -> Tensor:
+    def render(self, z: Latents, early: Tensor | None = None) -> Tensor:
         glimpse: Tensor = self.object_decoder(z.z_what.flatten(0, 1)[:, :, None, None]).sigmoid()
-        scale, shift = self.box(z.z_where)
-        canvas = paste_literally(
-            glimpse, scale.flatten(0, 1), shift.flatten(0, 1), self.data.shape[1]
-        )
-        added: Tensor = (z.z_pres[..., None, None] * canvas.unflatten(0, z.z_what.shape[:2])).sum(1)
-        return added
+        scale, shift = (part.flatten(0, 1) for part in self.box(z.z_where))
+        cells, side = z.z_what.shape[:2], self.data.shape[1]
+        z_pres, z_depth = z.z_pres[..., None, None], z.z_depth[..., None, None]
+        c = self.config
+        if not isinstance(c, ArrowConfig):
+            canvas = paste_literally(glimpse, scale, shift, side).unflatten(0, cells)
+            added: Tensor = (z_pres * canvas).sum(1)
+            return added
+        if c.rendering != "code" or c.curriculum == "boxes":
+            raise NotImplementedError(
+                "the straightforward code has the released code's reading alone"
+            )
+        alpha = glimpse[:, 3:] * z_pres.flatten(0, 1)
+        y = paste_literally(alpha * glimpse[:, :3], scale, shift, side).unflatten(0, cells)
+        weight = alpha * (-z_depth).sigmoid().flatten(0, 1)
+        w = paste_literally(weight, scale, shift, side).unflatten(0, cells)
+        w = w / (w.sum(1, keepdim=True) + 1e-15)
+        foreground = (y * w).sum(1)
+        m = paste_literally(alpha, scale, shift, side).unflatten(0, cells).sum(1)
+        m = m + (m.clamp(1e-15, 1 - 1e-15) - m).detach()
+        if early is not None:
+            m = torch.where(early, 0.9, m)
+        image: Tensor = foreground + (1 - m) * self.background.decode(z.z_background)
+        return image
 
 
 class StraightforwardTraining:

@@ -54,13 +54,15 @@ def loss_and_gradients(model: GenerativeModel[Any], x: Tensor, step: float) -> d
     return {"loss": loss.detach(), **found}
 
 
-@pytest.mark.parametrize(("cls", "options"), MODELS)
+@pytest.mark.parametrize(
+    ("cls", "options", "channels"), [*((*each, 1) for each in MODELS), (GNM, {}, 3)]
+)
 @pytest.mark.parametrize("size", [64, 128])
 def test_in_fp32_they_agree_on_the_loss_and_every_gradient(
-    cls: type[GenerativeModel[Any]], options: dict[str, Any], size: int
+    cls: type[GenerativeModel[Any]], options: dict[str, Any], channels: int, size: int
 ) -> None:
-    model, plain = pair(cls, options, DatasetInfo("mnist10", (1, size, size), objects=10))
-    x = torch.rand(3, 1, size, size)
+    model, plain = pair(cls, options, DatasetInfo("scenes", (channels, size, size), objects=10))
+    x = torch.rand(3, channels, size, size)
     engine = choose("cpu", "fp32", 1)
     theirs = loss_and_gradients(plain, x, 5_000.0)
     with computing(engine):

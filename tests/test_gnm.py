@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import UsageError
-from reprise.models.gnm import GNM, GNMConfig, Latents
+from reprise.models.gnm import GNM
+from reprise.models.gnm.config import GNMConfig
+from reprise.models.gnm.networks import Latents
 from torch import Tensor
 from torch import distributions as D
 
@@ -102,9 +104,8 @@ def test_located_boxes_are_what_decoding_paints(mnist4: DatasetInfo) -> None:
     z_pres = torch.zeros(1, 16, 1)
     z_pres[0, 6] = 1
     with torch.no_grad():
-        image = model.decode(Latents(x, z_pres, where, where[..., :1], torch.randn(1, 16, 20)))[
-            0, 0
-        ]
+        z = Latents(x, z_pres, where, where[..., :1], torch.randn(1, 16, 20), torch.zeros(1, 0))
+        image = model.decode(z)[0, 0]
     ys, xs = torch.nonzero(
         image > 0.25, as_tuple=True
     )  # the glimpse is about 0.5 everywhere before training
@@ -148,7 +149,8 @@ def test_the_objective_is_the_sum_that_the_specification_writes(mnist4: DatasetI
     tau = 0.5
     u = torch.rand_like(q.pres.logit).clamp(1e-7, 1 - 1e-7)
     z_pres = torch.sigmoid((q.pres.logit + torch.log(u) - torch.log1p(-u)) / tau)
-    z = Latents(f_x, z_pres, q.where.sample(), q.depth.sample(), q.what.sample())
+    where, depth, what = q.where.sample(), q.depth.sample(), q.what.sample()
+    z = Latents(f_x, z_pres, where, depth, what, torch.zeros(3, 0))
 
     def kl(a: D.Distribution, b: D.Distribution) -> Tensor:
         return D.kl_divergence(a, b).flatten(1).sum(1)
@@ -205,5 +207,5 @@ def test_temperature_survives_in_the_state(mnist4: DatasetInfo) -> None:
 
 
 def test_other_images_are_refused_with_a_sentence() -> None:
-    with pytest.raises(UsageError, match="gnm is configured for grey images"):
-        GNM.recipe(DatasetInfo("arrow_room", (3, 128, 128)))
+    with pytest.raises(UsageError, match="gnm is configured for grey or colour images"):
+        GNM.recipe(DatasetInfo("faces", (3, 96, 96)))

@@ -1,0 +1,189 @@
+"""Objects in front of one another and of a background: responsibilities and masks (GNM's supplement, Algorithm 2).
+
+Glimpses of several colours and one mask are pasted where their boxes are. At a pixel where several objects lie, each
+answers for a share of it, in proportion to its mask times its weight (the nearer, the heavier):
+
+    share_o = weight_o mask_o / Σ_o' weight_o' mask_o'       foreground = Σ_o share_o colour_o       mask = Σ_o mask_o
+
+Pasting is linear and a weight is one number per object, so that weight_o mask_o needs no canvas of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .spatial_transformer import interpolation
+
+EMPTY = 1e-15  # where no object is, shares are 0 / EMPTY
+
+
+def shares(mask: Tensor, weight: Tensor) -> Tensor:
+    """Who answers for each pixel: masks (B, O, 1, H, W) and weights (B, O) -> (B, O, 1, H, W)."""
+    answer = weight[:, :, None, None, None] * mask
+    return answer / (answer.sum(1, keepdim=True) + EMPTY)
+
+
+def straight_through_clamp(x: Tensor, low: float, high: float) -> Tensor:
+    """x clamped, with the gradient of x itself."""
+    return x + (x.clamp(low, high) - x).detach()
+
+
+def in_rows(glimpse: Tensor) -> Tensor:
+    """The same values (..., C, G, G), laid out in memory as (..., G, C, G), as `composite` needs them."""
+    return glimpse.transpose(-3, -2).contiguous().transpose(-3, -2)
+
+
+def composite(
+    glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
+) -> tuple[Tensor, Tensor]:
+    """Foreground (B, C, canvas, canvas) and sum of masks (B, 1, canvas, canvas), of glimpses (B, O, C + 1, G, G).
+
+    The glimpse's last channel is its mask. weight: (B, O). scale, shift: (B, O, 2), as in `paste`.
+    """
+    size = glimpse.shape[-1]
+    a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)  # (B, O, canvas, G)
+    a_y = interpolation(scale[..., 1], shift[..., 1], canvas, size)
+    # (B, O, G_y, C + 1, G_x): in this order both products are plain ones, and nothing is rearranged between them
+    rows = glimpse.to(a_x.dtype).transpose(2, 3)
+    foreground, mask = _Composite.apply(rows, weight.to(a_x.dtype), a_x, a_y)  # type: ignore[no-untyped-call]
+    return foreground, mask
+
+
+class _Composite(torch.autograd.Function):
+    """`composite`, some images at a time; the canvases of the objects are made again for the gradient.
+
+    So there are never more canvases than those of a few images. On a CPU it goes image by image, and an object's canvas
+    is a window as large as the image's largest box: it stays in the cache, and nobody multiplies zeros.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, glimpse: Tensor, weight: Tensor, a_x: Tensor, a_y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        device, side, colours = glimpse.device.type, a_x.shape[2], glimpse.shape[3] - 1
+        autocast = torch.is_autocast_enabled(device)
+        ctx.product = torch.get_autocast_dtype(device) if autocast else a_x.dtype
+        ctx.parts = _windows(a_x, a_y) if device == "cpu" else _whole(len(glimpse), 32)
+        summed = a_x.new_empty(len(glimpse), side, colours + 2, side)  # (B, H, C + 2, W)
+        with torch.autocast(device, enabled=False):
+            for some, window in ctx.parts:
+                g, x, y = (part[some].to(ctx.product) for part in (glimpse, a_x, a_y))
+                _, pasted = _paste(g, window.cut(x, window.left), window.cut(y, window.top))
+                colour, alpha, answer = _layers(pasted, weight[some])
+                summed[some] = window.add(torch.cat([answer * colour, answer, alpha], 3), side)
+        shared, answers, mask = summed.transpose(1, 2).split([colours, 1, 1], 1)
+        foreground = shared / (answers + EMPTY)
+        ctx.save_for_backward(glimpse, weight, a_x, a_y, foreground, answers)
+        return foreground, mask.contiguous()
+
+    @staticmethod
+    def backward(
+        ctx: Any, of_foreground: Tensor, of_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        glimpse, weight, a_x, a_y, foreground, answers = ctx.saved_tensors
+        # d foreground / d answer_o = (colour_o - foreground) / Σ answers: what of it no object has for itself, here
+        of_shared = of_foreground / (answers + EMPTY)
+        of_answers = -(of_shared * foreground).sum(1, keepdim=True)
+        fields = torch.cat([of_shared, of_answers, of_mask], 1).transpose(1, 2)  # (B, H, C + 2, W)
+        found = [torch.empty_like(glimpse), torch.empty_like(weight)]
+        found += [torch.zeros_like(a_x), torch.zeros_like(a_y)]
+        for some, window in ctx.parts:
+            g, x, y = (part[some].to(ctx.product) for part in (glimpse, a_x, a_y))
+            x, y = window.cut(x, window.left), window.cut(y, window.top)
+            half, pasted = _paste(g, x, y)
+            colour, alpha, answer = _layers(pasted, weight[some])
+            field = window.look(fields[some])  # (B, O or 1, H, C + 2, W)
+            of_shared, of_answers, of_mask = field.split([colour.shape[3], 1, 1], 3)
+            of_answer = (of_shared * colour).sum(3, keepdim=True) + of_answers
+            found[1][some] = (of_answer * alpha).sum((2, 3, 4))
+            of_alpha = weight[some][:, :, None, None, None] * of_answer + of_mask
+            of_pasted = torch.cat([answer * of_shared, of_alpha], 3).to(ctx.product)
+            of_pasted = of_pasted.flatten(2, 3)  # (B, O, H (C + 1), W)
+            of_half = (
+                (of_pasted @ x).unflatten(2, half.shape[2:4]).flatten(3)
+            )  # (B, O, H, (C + 1) G)
+            found[0][some] = (y.mT @ of_half).unflatten(3, g.shape[3:])
+            window.put(of_pasted.mT @ half.flatten(2, 3), found[2][some], window.left)
+            window.put(of_half @ g.flatten(3).mT, found[3][some], window.top)
+        return found[0], found[1], found[2], found[3]
+
+
+def _paste(glimpse: Tensor, a_x: Tensor, a_y: Tensor) -> tuple[Tensor, Tensor]:
+    """Glimpses (B, O, G, C, G) stretched vertically, (B, O, H, C, G), and on their canvases, (B, O, H, C, W)."""
+    half = (a_y @ glimpse.flatten(3)).unflatten(3, glimpse.shape[3:])
+    canvas = (half.flatten(2, 3) @ a_x.mT).unflatten(2, half.shape[2:4])
+    return half, canvas
+
+
+def _layers(pasted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Colours, mask, and weight times mask, of canvases (B, O, H, C + 1, W); in fp32 at least."""
+    pasted = pasted.to(weight.dtype)
+    alpha = pasted[..., -1:, :]
+    return pasted[..., :-1, :], alpha, weight[:, :, None, None, None] * alpha
+
+
+class _Window(NamedTuple):
+    """The square of `size` pixels of the canvas in which each object of one image lies.
+
+    top, left: first row and column, for each object. Where they are None the window is the whole canvas.
+    """
+
+    size: int = 0
+    top: list[int] | None = None
+    left: list[int] | None = None
+
+    def cut(self, a: Tensor, start: list[int] | None) -> Tensor:
+        """The rows of an interpolation matrix that belong to the window: (B, O, canvas, G) -> (B, O, size, G)."""
+        if start is None:
+            return a
+        return torch.stack([a[0, o, at : at + self.size] for o, at in enumerate(start)])[None]
+
+    def put(self, cut: Tensor, a: Tensor, start: list[int] | None) -> None:
+        """The reverse: writes into `a`."""
+        if start is None:
+            a.copy_(cut)
+            return
+        for o, at in enumerate(start):
+            a[0, o, at : at + self.size] = cut[0, o]
+
+    def add(self, parts: Tensor, canvas: int) -> Tensor:
+        """Windows (B, O, H, C, W) summed where they lie: (B, canvas, C, canvas)."""
+        if self.top is None or self.left is None:
+            return parts.sum(1)
+        total = parts.new_zeros(1, canvas, parts.shape[3], canvas)
+        for o, (i, j) in enumerate(zip(self.top, self.left, strict=True)):
+            total[0, i : i + self.size, :, j : j + self.size] += parts[0, o]
+        return total
+
+    def look(self, field: Tensor) -> Tensor:
+        """What each object sees of (B, canvas, C, canvas): (B, O, H, C, W), or (B, 1, H, C, W) of the whole canvas."""
+        if self.top is None or self.left is None:
+            return field[:, None]
+        n, places = self.size, zip(self.top, self.left, strict=True)
+        return torch.stack([field[0, i : i + n, :, j : j + n] for i, j in places])[None]
+
+
+def _whole(batch: int, at_once: int) -> list[tuple[slice, _Window]]:
+    """Some images at a time and whole canvases: nothing waits for the device."""
+    return [(slice(at, at + at_once), _Window()) for at in range(0, batch, at_once)]
+
+
+def _windows(a_x: Tensor, a_y: Tensor) -> list[tuple[slice, _Window]]:
+    """Image by image, each with windows as large as its largest box, in steps of 8 pixels."""
+    side, starts, ends = a_x.shape[2], [], []
+    for a in (a_x, a_y):
+        covered = (a.amax(-1) > 0).to(
+            torch.uint8
+        )  # (B, O, canvas); no weight of an interpolation is negative
+        some = covered.amax(-1)
+        starts.append(covered.argmax(-1) * some)
+        ends.append((side - covered.flip(-1).argmax(-1)) * some)
+    start, end = torch.stack(starts), torch.stack(ends)  # (2, B, O)
+    size = ((end - start).amax((0, 2)) + 7).div(8, rounding_mode="floor") * 8
+    size = size.clamp(8, side)  # (B,)
+    left, top = torch.minimum(start, side - size[:, None]).tolist()
+    windows = zip(size.tolist(), top, left, strict=True)
+    return [(slice(at, at + 1), _Window(*window)) for at, window in enumerate(windows)]

@@ -1,0 +1,105 @@
+"""Compositing against cell by cell affine_grid and grid_sample, sums written out; both ways that the code can take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reprise.nn import compositing
+from reprise.nn.compositing import composite, in_rows, straight_through_clamp
+from torch import Tensor
+
+from .straightforward import paste_literally
+
+SIDE = 48
+
+
+def scene() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Glimpses, weights, scales, shifts: tiny, wide, beyond the rim, off the canvas, one on another; in float64."""
+    scale = torch.tensor(
+        [[[0.02, 0.02], [1.9, 0.3], [0.17, 0.17], [0.99, 1.0]],
+         [[0.05, 1.5], [0.3, 0.2], [0.3, 0.25], [1e-4, 1e-4]],
+         [[0.2, 0.2], [0.2, 0.2], [0.1, 0.1], [0.15, 0.1]]]
+    )  # fmt: skip
+    shift = torch.tensor(
+        [[[0.99, -0.99], [0.0, 1.3], [-1.2, -0.4], [0.0, 0.0]],
+         [[0.5, 0.1], [-0.97, 0.97], [-0.9, 0.9], [0.3, 0.3]],
+         [[0.3, 0.3], [0.31, 0.33], [0.6, 0.35], [3.0, -3.0]]]
+    )  # fmt: skip
+    return torch.rand(3, 4, 4, 9, 9).double(), torch.rand(3, 4).double(), scale.double(), shift.double()  # fmt: skip
+
+
+def literally(glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:  # fmt: skip
+    colours, masks, answers = [], [], []
+    for o in range(glimpse.shape[1]):
+        place = scale[:, o], shift[:, o], SIDE
+        colours.append(paste_literally(glimpse[:, o, :3], *place))
+        masks.append(paste_literally(glimpse[:, o, 3:], *place))
+        heavy = glimpse[:, o, 3:] * weight[:, o, None, None, None]
+        answers.append(paste_literally(heavy, *place))
+    foreground = torch.zeros_like(colours[0])
+    for colour, answer in zip(colours, answers, strict=True):
+        foreground = foreground + colour * answer / (sum(answers) + 1e-15)
+    return foreground, torch.stack(masks).sum(0)
+
+
+def ours(glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    return composite(glimpse, weight, scale, shift, SIDE)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_compositing_is_the_sum_that_algorithm_2_writes_with_its_gradients(
+    whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if whole:  # as on a GPU
+        monkeypatch.setattr(compositing, "_windows", lambda a_x, a_y: compositing._whole(3, 2))
+    results, given = [], scene()
+    for function in (literally, ours):
+        inputs = [part.clone().requires_grad_() for part in given]
+        foreground, mask = function(*inputs)
+        weight = torch.linspace(-3, 3, foreground.numel()).view_as(foreground).cos()
+        ((foreground * weight).sum() + (mask.square() * weight[:, :1]).sum()).backward()
+        results.append([foreground.detach(), mask.detach(), *(part.grad for part in inputs)])
+    for literal, fast in zip(*results, strict=True):
+        assert literal is not None
+        assert fast is not None
+        assert (literal - fast).norm() <= 1e-9 * literal.norm()
+    assert results[1][1] is not None
+    assert torch.eq(results[1][1], 0).any()  # pixels where no object is
+
+
+def test_where_no_object_is_there_is_nothing() -> None:
+    """And no gradient that is not finite, although shares are 0 / 1e-15 there."""
+    glimpse, weight, scale, shift = (part.float().requires_grad_() for part in scene())
+    foreground, mask = composite(glimpse, weight, scale, shift, SIDE)
+    nobody = torch.eq(mask, 0).expand_as(foreground)
+    assert nobody.any()
+    assert (foreground[nobody] == 0).all()
+    foreground.square().sum().backward()
+    for part in (glimpse, weight, scale, shift):
+        assert part.grad is not None
+        assert part.grad.isfinite().all()
+
+
+def test_the_nearer_object_hides_the_other() -> None:
+    glimpse = torch.ones(1, 2, 4, 8, 8)
+    glimpse[0, 1, :3] = 0.25
+    boxes = torch.full((1, 2, 2), 0.5), torch.zeros(1, 2, 2)
+    foreground, mask = composite(glimpse, torch.tensor([[1e-6, 1.0]]), *boxes, SIDE)
+    assert foreground[0, :, SIDE // 2, SIDE // 2].tolist() == pytest.approx([0.25] * 3, abs=1e-4)
+    assert mask[0, 0, SIDE // 2, SIDE // 2] == 2
+
+
+def test_memory_order_changes_no_value() -> None:
+    glimpse, weight, scale, shift = scene()
+    assert torch.equal(in_rows(glimpse), glimpse)
+    foreground, _ = ours(in_rows(glimpse), weight, scale, shift)
+    assert torch.equal(foreground, ours(glimpse, weight, scale, shift)[0])
+
+
+def test_a_clamp_passes_its_gradient_straight_through() -> None:
+    x = torch.tensor([-0.5, 0.5, 3.0], requires_grad=True)
+    clamped = straight_through_clamp(x, 0, 1)
+    clamped.backward(torch.tensor([1.0, 2.0, 3.0]))
+    assert clamped.tolist() == [0, 0.5, 1]
+    assert x.grad is not None
+    assert x.grad.tolist() == [1, 2, 3]
