@@ -38,6 +38,8 @@ class Training:
     clip_norm: global gradient norm, None for no clipping.
     time_scale: schedules are read at `step / time_scale`, so that a shorter run passes through all of them;
     1 at the published length.
+    lr_until, lr_after: from published step `lr_until` on the rate is `lr_after`; None for a constant rate. Groups
+    of parameters with rates of their own fall by the same factor.
     """
 
     steps: int
@@ -46,6 +48,19 @@ class Training:
     lr: float = 1e-4
     clip_norm: float | None = 1.0
     time_scale: float = 1.0
+    lr_until: float | None = None
+    lr_after: float | None = None
+
+    def rate(self, step: float) -> float:
+        """The learning rate at a published step, as a multiple of `lr`."""
+        if self.lr_until is None or self.lr_after is None or step < self.lr_until:
+            return 1.0
+        return self.lr_after / self.lr
+
+    def settings(self) -> dict[str, Any]:
+        """Every field as plain values; the two of the rate only where it changes, as before there were such."""
+        fields = dataclasses.asdict(self)
+        return {k: v for k, v in fields.items() if not (k in ("lr_until", "lr_after") and v is None)}
 
 
 @dataclass(frozen=True)
