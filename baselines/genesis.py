@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,9 @@ class GENESISConfig:
     objective: Literal["beta", "geco"] = "beta"
     beta: float = 10.0
     decoder_layers: int = 3  # 4 in GENESIS's code
-    sigma: float = 0.2  # 0.7 in GENESIS's code, with which no published log-likelihood could be reached
+    sigma: float = (
+        0.2  # 0.7 in GENESIS's code, with which no published log-likelihood could be reached
+    )
     mask_latent: int = 64
     component_latent: int = 16
     geco_goal: float = 0.5655  # nats per pixel and channel; means something with sigma 0.7
@@ -61,6 +63,9 @@ class Latents(NamedTuple):
 
 class GENESIS(GenerativeModel[Latents], Decomposes):
     """See the module. 13,393,890 parameters on gray images of 128 pixels, 13,397,732 on colour."""
+
+    # A step costs many times one of GNM: a few of them, past the drop of the rate, show that it runs, and no more.
+    tiers: ClassVar = {"demo": {"steps": 20, "batch_size": 8}}
 
     geco_beta: Tensor
     geco_error: Tensor
@@ -106,9 +111,7 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
 
     def prior(self, n: int) -> Latents:
         """z^m_k ~ p(z^m_k | z^m_<k), z^c_k ~ p(z^c_k | z^m_k)."""
-        noise = torch.randn(
-            n, self.config.components, self.config.mask_latent, device=self.device
-        )
+        noise = torch.randn(n, self.config.components, self.config.mask_latent, device=self.device)
         z_mask = self.mask_prior.sample(noise)
         return Latents(z_mask, self.component_prior(z_mask).sample())
 
@@ -130,8 +133,8 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
 
     @property
     def _chunk(self) -> int:
-        """Images decoded at a time: on a CPU so few that their maps stay in its caches."""
-        return 1 if self.device.type == "cpu" else 32
+        """Images decoded at a time: on a CPU so few that their maps stay in its caches (one of 128 pixels)."""
+        return 128**2 // self.data.shape[1] ** 2 if self.device.type == "cpu" else 32
 
     def log_likelihood(self, x: Tensor, log_mask: Tensor, logits: Tensor) -> Tensor:
         """log Π Σ_k m_k N(x; x_k, σ²) over pixels and channels: (B,).
@@ -468,7 +471,8 @@ class ComponentEncoder(nn.Module):
         super().__init__()
         widths = (1 + channels, 32, 32, 64, 64)
         self.layers = nn.ModuleList(
-            nn.Conv2d(inner, outer, 3, 2, 1) for inner, outer in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(inner, outer, 3, 2, 1)
+            for inner, outer in zip(widths, widths[1:], strict=False)
         )
         self.hidden = nn.Linear(64 * (size // 16) ** 2, 256)
         self.out = nn.Linear(256, 2 * latent)
@@ -526,13 +530,17 @@ class BroadcastDecoder(nn.Module):
         row, column = torch.meshgrid(line, line, indexing="ij")
         # in bf16 neighbouring pixels would share a coordinate
         with torch.autocast(row.device.type, enabled=False):
-            return F.conv2d(torch.stack([column, row])[None], self.first.weight[:, -2:], self.first.bias)
+            return F.conv2d(
+                torch.stack([column, row])[None], self.first.weight[:, -2:], self.first.bias
+            )
 
     def forward(self, z: Tensor, positions: Tensor) -> Tensor:
         """The first layer sees z constant over the map: its response to z is one number per channel, added everywhere."""
         of_z = z.flatten(0, 1) @ self.first.weight[:, :-2].sum((2, 3)).T
         parts = []
-        for response in of_z.split(1):  # one map at a time stays in a CPU's cache
+        # on a CPU as many maps at a time as stay in its caches: one of 128 pixels
+        size = max(1, 140**2 // self.side**2) if z.device.type == "cpu" else len(of_z)
+        for response in of_z.split(size):
             u = F.elu(positions + response[:, :, None, None])
             for layer in self.rest:
                 u = F.elu(layer(u))

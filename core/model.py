@@ -19,6 +19,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, final
 
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .dataset import DatasetInfo
+from .spec import Value
 
 Z = TypeVar("Z")
 
@@ -60,7 +62,9 @@ class Training:
     def settings(self) -> dict[str, Any]:
         """Every field as plain values; the two of the rate only where it changes, as before there were such."""
         fields = dataclasses.asdict(self)
-        return {k: v for k, v in fields.items() if not (k in ("lr_until", "lr_after") and v is None)}
+        return {
+            k: v for k, v in fields.items() if not (k in ("lr_until", "lr_after") and v is None)
+        }
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,11 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
 
     State that training changes (temperatures, multipliers, baselines) is a buffer, so a checkpoint is the
     whole truth. version: raise it when old weights must no longer answer to the name.
+    tiers: fields of Training that a tier changes for this model alone, where the tier's own budget does not fit.
     """
 
     version: ClassVar[int] = 1
+    tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
 
     @abc.abstractmethod
     def __init__(self, config: Any, data: DatasetInfo) -> None:

@@ -42,7 +42,11 @@ class _SumOverChunks(torch.autograd.Function):
         cut, whole = counts
         needed = ctx.needs_input_grad[3:]
         leaves = [t.detach().requires_grad_(n) for t, n in zip(tensors, needed, strict=True)]
-        examples, shared, parameters = leaves[:cut], leaves[cut : cut + whole], tensors[cut + whole :]
+        examples, shared, parameters = (
+            leaves[:cut],
+            leaves[cut : cut + whole],
+            tensors[cut + whole :],
+        )
         total = torch.zeros((), device=tensors[0].device)
         gradients: list[Tensor | None] = [
             torch.zeros_like(t) if n else None for t, n in zip(tensors, needed, strict=True)

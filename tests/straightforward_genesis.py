@@ -117,5 +117,3 @@ class StraightforwardGENESIS(GENESIS):
             u = F.elu(conv(u))
         image: Tensor = decoder.last(u).sigmoid()
         return image
-
-

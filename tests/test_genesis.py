@@ -221,7 +221,9 @@ def test_the_broadcast_decoder_is_convolutions_over_a_broadcast_map() -> None:
     assert torch.allclose(fast, literal, atol=1e-6)
 
 
-def test_geco_raises_the_weight_of_the_kl_when_the_goal_is_met_and_faster_than_it_lowers_it() -> None:
+def test_geco_raises_the_weight_of_the_kl_when_the_goal_is_met_and_faster_than_it_lowers_it() -> (
+    None
+):
     model, x = made(objective="geco", sigma=0.7), torch.rand(2, 1, 32, 32)
     model.geco_error.fill_(math.inf)  # `made` has taken steps
     model.geco_beta.fill_(1.0)
