@@ -6,8 +6,8 @@
 z^m_k says where component k is: masks m_k = (share a_k of what the components before it left), the last takes the rest.
 z^c_k says what x_k looks like there. Both priors are learned; samples are drawn ancestrally through both.
 
-The authors of GNM changed three things (supplement 4.2): a fixed beta (15 on the Arrow room, 10 on MNIST) in place of
-GECO, a broadcast decoder of 3 layers in place of 4, a learning rate that is lowered after a few thousand steps. They are
+The authors of GNM changed three things (supplement 4.2): a fixed beta (15 on the Arrow room, 10 on MNIST) in place
+of GECO, a broadcast decoder of 3 layers in place of 4, a learning rate that is lowered after a few thousand steps. They are
 the defaults; GECO, 4 layers and sigma 0.7 are options. K is the objects of an image and one for the background.
 
 Where the code of GENESIS and the mathematics part, the mathematics is used: log Σ_k by logsumexp, masks in logs. Batch
@@ -18,6 +18,7 @@ Axes: `K` components, `P` particles, `B` batch, `C H W` image, `D` latent.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -30,7 +31,7 @@ from ..core.dataset import DatasetInfo
 from ..core.errors import UsageError
 from ..core.model import Decomposes, Decomposition, GenerativeModel, Recipe, Training
 from ..nn.chunks import sum_over_chunks
-from ..nn.distributions import HALF_LOG_2PI, Gaussian, normal
+from ..nn.distributions import HALF_LOG_2PI, Gaussian
 
 __all__ = ["GENESIS"]
 
@@ -88,11 +89,11 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
 
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
-        """Both rates, the step of the change, K, sigma and the length are unstated: choices of ours, see the deviations."""
+        """Both rates, the step of the change, K, sigma and the length are unstated: ours, see the deviations."""
         channels, height, width = data.shape
         if channels not in (1, 3) or height != width or height not in (32, 64, 128):
             raise UsageError(
-                f"genesis is configured for gray or colour images of 128 (64 or 32) pixels; {data.name} has {data.shape}"
+                f"genesis is configured for gray or RGB images of 128 (64 or 32) pixels; {data.name} has {data.shape}"
             )
         if data.objects < 1:
             raise UsageError(
@@ -160,7 +161,8 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
         noise = torch.randn(
             len(h), self.config.components, self.config.mask_latent, device=h.device
         )
-        return self.mask_posterior(h, noise)
+        drawn: tuple[Tensor, Gaussian] = self.mask_posterior(h, noise)
+        return drawn
 
     def _log_masks(self, z_mask: Tensor) -> Tensor:
         parts = [self.mask_decoder(z, batch_statistics=False) for z in z_mask.split(self._chunk)]
@@ -182,13 +184,15 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
             q = self.component_encoder(x[image], log_mask, of_images[image])
             z_component = q.mean + q.std * noise[part]
             logits = self.component_decoder(z_component, positions)
-            ratio = (self.component_prior(z_mask[part]).log_prob(z_component) - q.log_prob(z_component)).sum((1, 2))  # fmt: skip
+            p = self.component_prior(z_mask[part])
+            ratio = (p.log_prob(z_component) - q.log_prob(z_component)).sum((1, 2))
             weights.append(self.log_likelihood(x[image], log_mask, logits) + ratio)
         return (torch.cat(weights) - kl).view(particles, len(x))
 
     def kl_mask(self, z_mask: Tensor, q: Gaussian) -> Tensor:
         """Σ_k log q - log p at the draw: one sample of KL(q(z^m | x) || p(z^m)), (B,)."""
-        return (q.log_prob(z_mask) - self.mask_prior(z_mask).log_prob(z_mask)).sum((1, 2))
+        ratio: Tensor = q.log_prob(z_mask) - self.mask_prior(z_mask).log_prob(z_mask)
+        return ratio.sum((1, 2))
 
     def decompose(self, x: Tensor) -> Decomposition:
         """Masks and components of one draw from q."""
@@ -197,14 +201,15 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
     # The objective.
 
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """-log p(x | z) + β [log q(z^m, z^c | x) - log p(z^m, z^c)] at one draw: Monte-Carlo KLs, as in GENESIS's code."""
+        """-log p(x | z) + β [log q(z^m, z^c | x) - log p(z^m, z^c)] at one draw: its KLs are Monte-Carlo estimates."""
         z_mask, q_mask = self._infer_masks(self.mask_encoder(x, batch_statistics=self.training))
         log_mask = self.mask_decoder(z_mask, batch_statistics=self.training)
         q_component = self.component_encoder(x, log_mask)
         z_component = q_component.sample()
         p_component = self.component_prior(z_mask)
         kl_mask = self.kl_mask(z_mask, q_mask).mean()
-        kl_component = (q_component.log_prob(z_component) - p_component.log_prob(z_component)).sum((1, 2)).mean()  # fmt: skip
+        kl_component = q_component.log_prob(z_component) - p_component.log_prob(z_component)
+        kl_component = kl_component.sum((1, 2)).mean()
         likelihood = self._mean_log_likelihood(x, log_mask, z_component)
         beta = self._beta(-likelihood)
         loss = -likelihood + beta * (kl_mask + kl_component)
@@ -225,7 +230,7 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
         return total / len(x)
 
     def _beta(self, error: Tensor) -> Tensor:
-        """The weight of the KLs: fixed, or GECO's (Rezende & Viola 2018), which falls while the error exceeds its goal."""
+        """The KLs' weight: fixed, or GECO's (Rezende & Viola 2018), which falls while the error exceeds its goal."""
         c = self.config
         if c.objective == "beta":
             return torch.full((), c.beta, device=error.device)
@@ -286,7 +291,7 @@ class GatedConv(nn.Module):
     def _without_bias(self, x: Tensor) -> Tensor:
         layer = self.convolution
         if isinstance(layer, nn.Conv2d):
-            return F.conv2d(x, layer.weight, None, layer.stride, layer.padding)  # type: ignore[arg-type]
+            return F.conv2d(x, layer.weight, None, layer.stride, layer.padding)
         return F.conv_transpose2d(
             x, layer.weight, None, layer.stride, layer.padding, layer.output_padding  # type: ignore[arg-type]
         )  # fmt: skip
@@ -299,7 +304,7 @@ class _NormalisedGate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, u: Tensor, gain: Tensor, shift: Tensor, bias: Tensor, running_mean: Tensor, running_variance: Tensor,
         momentum: float, epsilon: float,
     ) -> Tensor:  # fmt: skip
@@ -315,8 +320,8 @@ class _NormalisedGate(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         u, gain, shift, bias, mean, variance = ctx.saved_tensors
         into = torch.empty_like(u)
         for part in _parts(u):
@@ -351,7 +356,7 @@ def gate(u: Tensor) -> Tensor:
 
 
 def _halves(u: Tensor) -> tuple[Tensor, Tensor]:
-    """(h, sigmoid(g)). g is copied first: on a CPU the sigmoid of every other half in bf16 takes seven times as long."""
+    """(h, sigmoid(g)). g is copied first: on a CPU the sigmoid of a slice in bf16 takes seven times as long."""
     h, g = u.chunk(2, 1)
     return h, g.clone(memory_format=torch.preserve_format).sigmoid()
 
@@ -471,8 +476,7 @@ class ComponentEncoder(nn.Module):
         super().__init__()
         widths = (1 + channels, 32, 32, 64, 64)
         self.layers = nn.ModuleList(
-            nn.Conv2d(inner, outer, 3, 2, 1)
-            for inner, outer in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(inner, outer, 3, 2, 1) for inner, outer in itertools.pairwise(widths)
         )
         self.hidden = nn.Linear(64 * (size // 16) ** 2, 256)
         self.out = nn.Linear(256, 2 * latent)
@@ -514,7 +518,8 @@ class ComponentPrior(nn.Module):
 class BroadcastDecoder(nn.Module):
     """z^c (B, K, D) -> logits of x_k (B, K, C, S, S). Spatial broadcast (Watters et al. 2019).
 
-    z and two coordinates in [-1, 1] at every pixel of a map wider by n on each side; n valid 3 x 3 convolutions, ELU; 1 x 1.
+    z and two coordinates in [-1, 1] at every pixel of a map wider by n on each side; n valid 3 x 3 convolutions with
+    ELU; one of 1 x 1.
     """
 
     def __init__(self, latent: int, channels: int, layers: int, size: int) -> None:
@@ -535,7 +540,7 @@ class BroadcastDecoder(nn.Module):
             )
 
     def forward(self, z: Tensor, positions: Tensor) -> Tensor:
-        """The first layer sees z constant over the map: its response to z is one number per channel, added everywhere."""
+        """The first layer sees z constant over the map: it answers with one number per channel, added everywhere."""
         of_z = z.flatten(0, 1) @ self.first.weight[:, :-2].sum((2, 3)).T
         parts = []
         # on a CPU as many maps at a time as stay in its caches: one of 128 pixels
@@ -545,7 +550,8 @@ class BroadcastDecoder(nn.Module):
             for layer in self.rest:
                 u = F.elu(layer(u))
             parts.append(self.last(u))
-        return torch.cat(parts).unflatten(0, z.shape[:2])
+        logits: Tensor = torch.cat(parts).unflatten(0, z.shape[:2])
+        return logits
 
 
 def _posterior(mean: Tensor, raw: Tensor) -> Gaussian:

@@ -17,8 +17,12 @@ Function = Callable[..., Tensor]
 
 
 def sum_over_chunks(
-    function: Function, size: int, examples: Sequence[Tensor], shared: Sequence[Tensor] = (), parameters: Sequence[Tensor] = ()
-) -> Tensor:  # fmt: skip
+    function: Function,
+    size: int,
+    examples: Sequence[Tensor],
+    shared: Sequence[Tensor] = (),
+    parameters: Sequence[Tensor] = (),
+) -> Tensor:
     """sum_b function(examples[b], shared): a scalar, differentiable once in all tensors given.
 
     function(*chunk, *shared) -> (b,): called with `size` examples at a time. examples: tensors (B, ...), cut along
@@ -36,7 +40,7 @@ class _SumOverChunks(torch.autograd.Function):
     """forward makes the gradients of the sum; backward multiplies them by the gradient that arrives."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, function: Function, size: int, counts: tuple[int, int], *tensors: Tensor
     ) -> Tensor:
         cut, whole = counts
@@ -74,7 +78,7 @@ class _SumOverChunks(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         return (None, None, None, *(g if g is None else g.mul_(upstream) for g in gradients))

@@ -1,4 +1,4 @@
-"""GENESIS as a reader of the paper would write it: every map of every component at once, torch's own layers, fp32, eager.
+"""GENESIS as a reader of the paper would write it: every map of every component at once, torch's layers, fp32.
 
 The oracle of the tests, and the opponent in benchmarks/. The noise is drawn in the order of the fast code.
 """
@@ -58,7 +58,8 @@ class StraightforwardGENESIS(GENESIS):
         net, log_p, log_q = self.mask_posterior, [], []
         q = posterior(net.first_mean(h), net.first_std(h))
         p = Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean))
-        state, prior_state, z_masks = None, None, []
+        state, prior_state = None, None
+        z_masks: list[Tensor] = []
         for k in range(components):
             if k > 0:
                 state = net.lstm(torch.cat([h, z_masks[-1]], 1), state)
@@ -89,7 +90,7 @@ class StraightforwardGENESIS(GENESIS):
             log_q.append(q.log_prob(z).sum(1))
             mixture.append(masks[k].log() + Normal(self.image(z), self.config.sigma).log_prob(x))
         likelihood = torch.stack(mixture).logsumexp(0).sum((1, 2, 3))
-        return likelihood, ratio_mask, sum(log_p) - sum(log_q)  # type: ignore[return-value]
+        return likelihood, ratio_mask, sum(log_p) - sum(log_q)
 
     def masks(self, z: Tensor, training: bool) -> list[Tensor]:
         """K masks (B, 1, H, W) from (B, K, D), by shares of what is left."""

@@ -150,7 +150,8 @@ def test_a_rate_that_drops_at_a_published_step_drops_there_interrupted_or_not(
 def test_groups_with_rates_of_their_own_drop_by_the_same_factor() -> None:
     groups = [{"params": [torch.ones(1, requires_grad=True)], "lr": lr} for lr in (1e-2, 1e-3)]
     optimizer = torch.optim.Adam(groups)
-    for rate, expected in ((1.0, [1e-2, 1e-3]), (0.1, [1e-3, 1e-4]), (0.1, [1e-3, 1e-4]), (1.0, [1e-2, 1e-3])):  # fmt: skip
+    high, low = [1e-2, 1e-3], [1e-3, 1e-4]
+    for rate, expected in ((1.0, high), (0.1, low), (0.1, low), (1.0, high)):
         engine.set_rate(optimizer, rate)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(expected)
 
