@@ -7,8 +7,9 @@ z^m_k says where component k is: masks m_k = (share a_k of what the components b
 z^c_k says what x_k looks like there. Both priors are learned; samples are drawn ancestrally through both.
 
 The authors of GNM changed three things (supplement 4.2): a fixed beta (15 on the Arrow room, 10 on MNIST) in place
-of GECO, a broadcast decoder of 3 layers in place of 4, a learning rate that is lowered after a few thousand steps. They are
-the defaults; GECO, 4 layers and sigma 0.7 are options. K is the objects of an image and one for the background.
+of GECO, a broadcast decoder of 3 layers in place of 4, a learning rate that is lowered after a few thousand steps.
+They are the defaults; GECO, 4 layers and sigma 0.7 are options. K is the objects of an image and one for the
+background.
 
 Where the code of GENESIS and the mathematics part, the mathematics is used: log Σ_k by logsumexp, masks in logs. Batch
 normalisation takes the batch's statistics in the training objective and the running ones everywhere else.

@@ -150,7 +150,7 @@ def their_genesis_step(batch: int = BATCH, keep_memory: bool = False) -> Work:
     def work() -> None:
         optimizer.zero_grad()
         loss, _ = made.loss(x, step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
     return work

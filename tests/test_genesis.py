@@ -1,4 +1,4 @@
-"""GENESIS: published sizes, masks and mixture against the literal formulas, bounds in order, the fast code's gradients."""
+"""GENESIS: published sizes, masks and mixture against the literal formulas, bounds in order, fast gradients."""
 
 from __future__ import annotations
 
