@@ -54,6 +54,29 @@ def test_a_training_step(
         )
 
 
+def test_a_training_step_of_genesis(benchmark: BenchmarkFixture, findings: Findings) -> None:
+    times = contested(
+        benchmark,
+        [
+            Contestant("ours, bf16", work.our_genesis_step, ("bf16",)),
+            Contestant("ours, fp32", work.our_genesis_step, ("fp32",)),
+            Contestant("straightforward", work.their_genesis_step),
+        ],
+        3,
+    )
+    theirs = times["straightforward"]
+    for precision in ("bf16", "fp32"):
+        ours = times[f"ours, {precision}"]
+        ratio = theirs.median / ours.median
+        findings.line(
+            f"training step of GENESIS, 128 x 128 RGB, 5 components, batch 32, {precision}",
+            f"{ratio:.1f}x ({theirs.median:.2f} -> {ours.median:.2f} s); "
+            f"memory {theirs.peak / 2**30:.1f} -> {ours.peak / 2**30:.1f} GiB",
+            ">= 8x",
+            ratio >= 8,
+        )
+
+
 @pytest.mark.parametrize("name", ["gnm", "vae", "convdraw"])
 def test_particles(name: str, benchmark: BenchmarkFixture, findings: Findings) -> None:
     times = contested(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from reprise.baselines.convdraw import ConvDRAW
+from reprise.baselines.genesis import GENESIS
 from reprise.baselines.vae import VAE
 from reprise.benchmarks.contest import Work
 from reprise.core.dataset import DatasetInfo
@@ -25,6 +26,7 @@ from reprise.tests.straightforward import (
     log_weights,
     plainly,
 )
+from reprise.tests.straightforward_genesis import StraightforwardGENESIS
 from reprise.training.engine import Precision, choose, computing, cores, keep_freed_memory
 from reprise.training.fit import fit
 
@@ -110,6 +112,46 @@ def their_particles(name: str, keep_memory: bool = False) -> Work:
     def work() -> None:
         with torch.no_grad():
             log_weights(plain, x, 100)
+
+    return work
+
+
+COLOUR = DatasetInfo("arrow", (3, SIZE, SIZE), "rgb", objects=4)
+
+
+def our_genesis_step(precision: Precision, batch: int = BATCH) -> Work:
+    """One update of GENESIS with 5 components on colour images, as reprise's workers make it."""
+    keep_freed_memory()
+    engine = choose("cpu", precision)
+    computing(engine).__enter__()
+    recipe = GENESIS.recipe(COLOUR)
+    torch.manual_seed(0)
+    made = engine.place(GENESIS(recipe.config, COLOUR)).train()
+    optimizer = engine.optimizer(made, recipe.training)
+    x = torch.rand(batch, *COLOUR.shape).to(memory_format=torch.channels_last)
+    step = torch.tensor(STEP)
+
+    def work() -> None:
+        engine.update(made, optimizer, x, step, recipe.training.clip_norm)["loss"].item()
+
+    return work
+
+
+def their_genesis_step(batch: int = BATCH, keep_memory: bool = False) -> Work:
+    """The same as the straightforward code makes it: every map of every component at once."""
+    if keep_memory:
+        keep_freed_memory()
+    torch.set_num_threads(cores())
+    torch.manual_seed(0)
+    made = StraightforwardGENESIS(GENESIS.recipe(COLOUR).config, COLOUR).train()
+    optimizer = torch.optim.Adam(made.parameters(), lr=1e-3, foreach=False)
+    x, step = torch.rand(batch, *COLOUR.shape), torch.tensor(STEP)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        loss, _ = made.loss(x, step)
+        loss.backward()
+        optimizer.step()
 
     return work
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, final
 
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .dataset import DatasetInfo
+from .spec import Value
 
 Z = TypeVar("Z")
 
@@ -38,6 +40,8 @@ class Training:
     clip_norm: global gradient norm, None for no clipping.
     time_scale: schedules are read at `step / time_scale`, so that a shorter run passes through all of them;
     1 at the published length.
+    lr_until, lr_after: from published step `lr_until` on the rate is `lr_after`; None for a constant rate. Groups
+    of parameters with rates of their own fall by the same factor.
     """
 
     steps: int
@@ -46,6 +50,21 @@ class Training:
     lr: float = 1e-4
     clip_norm: float | None = 1.0
     time_scale: float = 1.0
+    lr_until: float | None = None
+    lr_after: float | None = None
+
+    def rate(self, step: float) -> float:
+        """The learning rate at a published step, as a multiple of `lr`."""
+        if self.lr_until is None or self.lr_after is None or step < self.lr_until:
+            return 1.0
+        return self.lr_after / self.lr
+
+    def settings(self) -> dict[str, Any]:
+        """Every field as plain values; the two of the rate only where it changes, as before there were such."""
+        fields = dataclasses.asdict(self)
+        return {
+            k: v for k, v in fields.items() if not (k in ("lr_until", "lr_after") and v is None)
+        }
 
 
 @dataclass(frozen=True)
@@ -66,9 +85,11 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
 
     State that training changes (temperatures, multipliers, baselines) is a buffer, so a checkpoint is the
     whole truth. version: raise it when old weights must no longer answer to the name.
+    tiers: fields of Training that a tier changes for this model alone, where the tier's own budget does not fit.
     """
 
     version: ClassVar[int] = 1
+    tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
 
     @abc.abstractmethod
     def __init__(self, config: Any, data: DatasetInfo) -> None:

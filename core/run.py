@@ -79,6 +79,10 @@ class Run:
             raise UsageError(
                 f"training.steps must be >= 0, batch_size >= 1 and time_scale > 0; got {training}"
             )
+        if (training.lr_until is None) != (training.lr_after is None):
+            raise UsageError(
+                f"training.lr_until and training.lr_after must be given together or not at all; got {training}"
+            )
         return Recipe(config, training)
 
     @cached_property
@@ -119,7 +123,7 @@ class Run:
                 del config[f.name]
         return {
             "model": config,
-            "training": dataclasses.asdict(self.recipe.training),
+            "training": self.recipe.training.settings(),
             "dataset": dataclasses.asdict(self.data),  # type: ignore[call-overload]  # every Dataset is a dataclass
         }
 

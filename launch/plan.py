@@ -203,7 +203,9 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     metric = spec.build(metric_spec)
     if not isinstance(metric, Metric):
         raise ContractError(f"{metric_spec.name} is not a reprise Metric")
-    base = Run(cell.model, train, tuple(sorted(TIERS[tier].training.items())), cell.seed)
+    base = Run(cell.model, train, (), cell.seed)
+    budget = {**TIERS[tier].training, **base.model_class.tiers.get(tier, {})}
+    base = dataclasses.replace(base, training=tuple(sorted(budget.items())))
     resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
     _ = base.model_class, base.data  # a name that does not exist is no "n/a"
     try:

@@ -295,3 +295,4 @@ ABLATIONS = (
         "section 4",
     ),
 )
+

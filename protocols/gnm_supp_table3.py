@@ -9,11 +9,12 @@ datasets) GNM would have 12.3M and 3.8M parameters, not the printed 8.6M and 2.9
 8,636,446 and 2,930,708. The baselines were not released.
 
 Expect GNM equal to the printed digits. No reading of ConvDRAW's description gives both of its sizes, and the
-VAE's 1.5M on all datasets only fits the wide encoder; ours have 1.67M and 1.42M on the MNIST scenes.
+VAE's 1.5M on all datasets only fits the wide encoder; ours have 1.67M and 1.42M on the MNIST scenes. GENESIS with
+its official widths has 13.4M, not 13.9M.
 """
 
 from ..core.protocol import Table, dataset, metric, model
-from ._gnm import CITATION, CONVDRAW, GNM, PARAMETERS, VAE
+from ._gnm import CITATION, CONVDRAW, GENESIS, GNM, PARAMETERS, VAE
 
 # fmt: off
 protocol = Table(
@@ -32,7 +33,7 @@ protocol = Table(
     metrics={"Parameters": metric("parameters")},
     rows=("model",),
     columns=("dataset", "metric"),
-    pending=("genesis", "arrow_room"),
-    deviations=GNM + CONVDRAW + VAE + PARAMETERS,
+    pending=("arrow_room",),
+    deviations=GNM + GENESIS + CONVDRAW + VAE + PARAMETERS,
 )
 # fmt: on

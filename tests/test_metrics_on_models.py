@@ -16,6 +16,7 @@ from reprise.data.scenes import Scenes
 DATA = Scenes("mnist4_10", source="digits", canvas=64, train=40, valid=4, test=12)
 MODELS = [
     model("gnm"), model("gnm", presence="relaxed"), model("vae"), model("convdraw", draw_steps=2), model("ppca"),
+    model("genesis"),
 ]  # fmt: skip
 TINY = [
     metric("discriminator_steps", pool=8, held_out=4, cap=2, every=1, batch=4, repeats=1),

@@ -25,7 +25,7 @@ def _visit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_are_found() -> None:
-    assert {"gnm", "vae", "convdraw", "ppca"} <= set(MODELS)
+    assert {"gnm", "vae", "convdraw", "genesis", "ppca"} <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)

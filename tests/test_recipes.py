@@ -36,7 +36,7 @@ def recipes() -> dict[str, Any]:
                 continue
             found[f"{name} v{cls.version} on {info.name}"] = {
                 "config": dataclasses.asdict(recipe.config),
-                "training": dataclasses.asdict(recipe.training),
+                "training": recipe.training.settings(),
             }
     return found
 

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +114,58 @@ def test_schedules_are_read_in_published_steps(tmp_path: Path) -> None:
         assert [float(line["time"]) for line in csv.DictReader(file)] == [
             2.0 * t for t in range(10)
         ]
+
+
+DROPPING = (("lr_after", 1e-4), ("lr_until", 60.0), ("steps", 60), ("time_scale", 0.5))
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_a_rate_that_drops_at_a_published_step_drops_there_interrupted_or_not(
+    tmp_path: Path, optimizer: str
+) -> None:
+    run = Run(
+        model("laboratory:Sketch"), dataset("laboratory:Blobs"), (*DROPPING, ("optimizer", optimizer))
+    )  # fmt: skip
+    rates: list[float] = []
+    update = engine.Engine.update
+
+    def noted(*arguments: Any) -> Any:
+        rates.append(arguments[2].param_groups[0]["lr"])
+        return update(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.Engine, "update", noted)
+        fit(run, CPU, tmp_path / "whole")
+        # published step 60 is step 30 of a run at half length
+        assert rates == pytest.approx([1e-3] * 30 + [1e-4] * 30)
+        rates.clear()
+        stop = every(13)
+        while fit(run, CPU, tmp_path / "parts", stop=stop).status == "stopped":
+            pass
+        assert rates == pytest.approx([1e-3] * 30 + [1e-4] * 30)
+    whole, parts = weights(tmp_path / "whole", run), weights(tmp_path / "parts", run)
+    assert all(torch.equal(whole.model[name], parts.model[name]) for name in whole.model)
+
+
+def test_groups_with_rates_of_their_own_drop_by_the_same_factor() -> None:
+    groups = [{"params": [torch.ones(1, requires_grad=True)], "lr": lr} for lr in (1e-2, 1e-3)]
+    optimizer = torch.optim.Adam(groups)
+    high, low = [1e-2, 1e-3], [1e-3, 1e-4]
+    for rate, expected in ((1.0, high), (0.1, low), (0.1, low), (1.0, high)):
+        engine.set_rate(optimizer, rate)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(expected)
+
+
+def test_a_run_at_a_constant_rate_is_the_run_it_was_before_rates_could_drop() -> None:
+    """Its id and its settings, which old checkpoints carry, know nothing of a drop; one with a drop is another run."""
+    assert sketch().id == "sketch-blobs-s0-1123c478"
+    assert not {"lr_until", "lr_after"} & sketch().settings["training"].keys()
+    assert "lr_until" not in sketch().identity["training"]
+    changed = Run(model("laboratory:Sketch"), dataset("laboratory:Blobs"), DROPPING)
+    assert changed.settings["training"]["lr_until"] == 60.0
+    assert changed.identity["training"]["lr_after"] == 1e-4
+    with pytest.raises(UsageError, match="given together"):
+        _ = Run(model("laboratory:Sketch"), dataset("laboratory:Blobs"), DROPPING[:1]).recipe
 
 
 def test_an_epoch_shows_every_image_once(tmp_path: Path) -> None:

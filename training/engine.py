@@ -102,6 +102,13 @@ class Engine:
         return {name: value.detach() for name, value in named.items()}
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Make every group's learning rate `rate` times the one it began with, which the optimiser's state keeps."""
+    for group in optimizer.param_groups:
+        if rate != 1.0 or "initial_lr" in group:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
+
+
 def choose(device: str = "auto", precision: str = "", threads: int = 0) -> Engine:
     """An engine for this machine. Raises UsageError for a device that is not there.
 

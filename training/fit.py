@@ -31,7 +31,7 @@ from ..core.randomness import seeded
 from ..core.run import Run
 from . import checkpoint
 from .checkpoint import Checkpoint
-from .engine import Engine, computing
+from .engine import Engine, computing, set_rate
 
 LOG = "log.csv"
 
@@ -160,6 +160,7 @@ def fit(
             progress.report("train", t, training.steps)
             torch.manual_seed(run.stream("step", t))
             step = torch.full((), t / training.time_scale, device=engine.device)
+            set_rate(optimizer, training.rate(t / training.time_scale))
             x = engine.images(batch)
             unseen.append((t, engine.update(model, optimizer, x, step, training.clip_norm)))
             done = t + 1
