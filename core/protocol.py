@@ -156,12 +156,14 @@ class Gallery(Protocol):
 
     array: which stored array (N, C, H, W), or (R, D, C, H, W) for a grid. rows x columns tiles per panel.
     reference: a second stored array, shown once per dataset before the models (the real images); "" for none.
+    stacked: datasets stand below one another, each with its models, where a panel needs the width of the page.
     """
 
     array: str = "samples"
     reference: str = ""
     rows: int = 2
     columns: int = 4
+    stacked: bool = False
 
 
 def _some(axis: Mapping[str, Spec], wanted: tuple[str, ...] | None) -> Mapping[str, Spec]:

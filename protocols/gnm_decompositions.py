@@ -29,8 +29,9 @@ protocol = Gallery(
     },
     metrics={"Decompositions": metric("decompositions")},
     array="grid",
-    rows=6,
+    rows=2,
     columns=12,
+    stacked=True,
     pending=("genesis", "space", "arrow_room"),
     deviations=GENESIS + SPACE + SCENES,
 )

@@ -333,7 +333,7 @@ def test_protocols_share_the_runs_of_the_tables_and_train_few_at_tier_demo() -> 
 
 def test_a_smaller_tier_makes_a_part_of_a_protocol_and_the_paper_tier_all_of_it() -> None:
     for name in ALL:
-        part, whole = (set(cells_of(name, tier)) for tier in ("demo", "paper"))  # type: ignore[arg-type]
+        part, whole = (set(cells_of(name, tier)) for tier in ("demo", "paper"))
         assert part
         assert part <= whole
         assert len(whole) == len(cells_of(name))
