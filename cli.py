@@ -26,7 +26,7 @@ from .core.workspace import Workspace
 
 if TYPE_CHECKING:
     from .launch.executors import Place
-    from .launch.plan import Plan, Request
+    from .launch.plan import Job, Request
 
 HOLDS, FAILED, USAGE, INTERRUPTED = 0, 1, 3, 130
 USAGE_HELP = """exit codes: 0 all is well; 1 a cell failed, or a check found a regression; 2 could not be judged;
@@ -92,12 +92,14 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("protocol", metavar="PROTOCOL")
     show.add_argument("--tier", choices=get_args(TierName))
 
-    run = add("run", _run, "train and measure what is missing of a protocol, and report it")
+    run = add("run", _run, "train and measure what is missing of protocols, and report it")
     run.add_argument(
-        "protocol",
+        "protocols",
+        nargs="*",
         metavar="PROTOCOL",
         help="`reprise list` shows them; table1 is short for gnm_table1",
     )
+    run.add_argument("--all", metavar="PAPER", help="every protocol of a paper: gnm")
     run.add_argument("--tier", choices=get_args(TierName), default="demo", help="how large (demo)")
     run.add_argument(
         "--models", type=_labels, default=(), metavar="A,B", help="only these rows of the table"
@@ -196,15 +198,15 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     began = time.time()
-    protocols.load(arguments.protocol)  # a mistyped name is told before torch is imported
+    names = _asked(arguments)  # a mistyped name is told before torch is imported
     from .launch.processes import warm_up
 
     warm_up()
     from .launch.executors import Place, local
-    from .launch.plan import collect, plan
+    from .launch.plan import collect, merged, plan
 
     workspace = Workspace(arguments.root)
-    request = request_of(arguments)
+    requests = [request_of(arguments, name) for name in names]
     deadline = math.inf if arguments.budget is None else began + arguments.budget
     place = Place(
         arguments.device,
@@ -213,38 +215,64 @@ def _run(arguments: argparse.Namespace) -> int:
         deadline,
         arguments.checkpoint_every,
     )
-    todo = plan(request, workspace)
-    _say(
-        f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
-    )
+    plans = [plan(request, workspace) for request in requests]
+    for todo in plans:
+        _say(
+            f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
+        )
+    jobs = merged(plans)  # protocols share runs, and runs of all of them are made side by side
+    if len(plans) > 1:
+        _say(f"all of them: {sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs")
     if arguments.dry_run:
-        return _dry_run(todo, workspace, place)
-    collect(todo, workspace)
+        return _dry_run(jobs, workspace, place)
+
+    def collect_all() -> None:
+        for todo in plans:
+            collect(todo, workspace)
+
+    collect_all()
     outcome = None
-    if todo.jobs:
+    if jobs:
         from .launch.display import Display
 
         left = {
             job.run.id: (job.run.model.name, job.run.recipe.training.steps, len(job.cells))
-            for job in todo.jobs
+            for job in jobs
         }
         display = Display(left, place.sized()[0])
         try:
-            outcome = local(todo.jobs, workspace, place, display, lambda: collect(todo, workspace))
+            outcome = local(jobs, workspace, place, display, collect_all)
         finally:
             display.close()
-            collect(todo, workspace)
+            collect_all()
     if outcome is None or not outcome.interrupted:
-        _print_report(workspace, todo.tier, todo.name)
-    return _end(request, workspace, outcome)
+        for todo in plans:
+            _print_report(workspace, todo.tier, todo.name)
+    return _end(requests, workspace, outcome)
 
 
-def request_of(arguments: argparse.Namespace) -> Request:
-    """What the arguments of `run_protocol` ask for."""
+def _asked(arguments: argparse.Namespace) -> list[str]:
+    """The full names of the protocols to run, each once."""
+    chosen = [protocols.load(name)[0] for name in arguments.protocols]
+    if arguments.all:
+        known = protocols.names()
+        found = [name for name in known if name.startswith(f"{arguments.all}_")]
+        if not found:
+            raise unknown("paper", arguments.all, {name.partition("_")[0] for name in known})
+        chosen += found
+    if not chosen:
+        raise UsageError(
+            "no protocol was named; `reprise list` shows them, --all gnm takes all of a paper"
+        )
+    return list(dict.fromkeys(chosen))
+
+
+def request_of(arguments: argparse.Namespace, name: str = "") -> Request:
+    """What the arguments of `run_protocol` ask of one protocol, the first if none is named."""
     from .launch.plan import Request
 
     return Request(
-        arguments.protocol,
+        name or arguments.protocols[0],
         arguments.tier,
         arguments.models,
         arguments.datasets,
@@ -255,15 +283,15 @@ def request_of(arguments: argparse.Namespace) -> Request:
     )
 
 
-def _end(request: Request, workspace: Workspace, outcome: Any) -> int:
+def _end(requests: Sequence[Request], workspace: Workspace, outcome: Any) -> int:
     """Say what failed and what is left."""
-    from .launch.plan import plan
+    from .launch.plan import merged, plan
 
     if outcome is None:
         return HOLDS
     for trouble in outcome.troubles:
         print(f"reprise: {trouble}", file=sys.stderr)
-    left = plan(request, workspace)
+    left = merged(plan(request, workspace) for request in requests)
     if outcome.failed:
         _say(
             f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
@@ -274,7 +302,9 @@ def _end(request: Request, workspace: Workspace, outcome: Any) -> int:
         )
     if outcome.stopped or outcome.interrupted:
         why = "interrupted" if outcome.interrupted else "the budget is over"
-        _say(f"{why}: {left.missing} cells in {len(left.jobs)} runs are left; call again to go on")
+        _say(
+            f"{why}: {sum(len(job.cells) for job in left)} cells in {len(left)} runs are left; call again to go on"
+        )
     if outcome.interrupted:
         return INTERRUPTED
     if outcome.mendable:
@@ -282,7 +312,7 @@ def _end(request: Request, workspace: Workspace, outcome: Any) -> int:
     return FAILED if outcome.failed or outcome.diverged else HOLDS
 
 
-def _dry_run(todo: Plan, workspace: Workspace, place: Place) -> int:
+def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
     from tabulate import tabulate
 
     from .launch.display import duration
@@ -290,8 +320,8 @@ def _dry_run(todo: Plan, workspace: Workspace, place: Place) -> int:
 
     lines, seconds, memory, disk, trouble = [], 0.0, 0, 0, False
     workers, threads = place.sized()
-    for done, (job, found) in enumerate(estimates(todo.jobs, workspace, place), 1):
-        _say(f"timed {done} of {len(todo.jobs)}: {job.run.id}")
+    for done, (job, found) in enumerate(estimates(jobs, workspace, place), 1):
+        _say(f"timed {done} of {len(jobs)}: {job.run.id}")
         seconds, disk = seconds + found.seconds, disk + found.disk
         memory, trouble = max(memory, found.memory), trouble or bool(found.trouble)
         numbers = [
@@ -307,8 +337,9 @@ def _dry_run(todo: Plan, workspace: Workspace, place: Place) -> int:
     if lines:
         print(tabulate(lines, heads, disable_numparse=True))
     at_once = max(1, min(workers, len(lines)))
+    cells = sum(len(job.cells) for job in jobs)
     print(
-        f"{todo.missing} cells to do in {len(lines)} runs; training takes {duration(seconds)} of work, about "
+        f"{cells} cells to do in {len(lines)} runs; training takes {duration(seconds)} of work, about "
         f"{duration(seconds / at_once)} with {at_once} workers of {threads} threads; measuring comes on top; "
         f"peak memory {_mebibytes(memory * at_once)} MiB, disk {_mebibytes(disk)} MiB"
     )
@@ -350,7 +381,7 @@ def _progress(workspace: Workspace, name: str, protocol: Protocol, tier: TierNam
 
 
 def _wanted(name: str, protocol: Protocol, tier: TierName) -> set[tuple[str, str, str, int]]:
-    cells = protocol.cells(name, TIERS[tier].seeds or protocol.seeds)
+    cells = protocol.cells(name, TIERS[tier].seeds or protocol.seeds, tier)
     return {(cell.model_label, cell.dataset_label, cell.metric_label, cell.seed) for cell in cells}
 
 

@@ -22,6 +22,10 @@ class StaleError(UsageError):
     """Weights or rows were made under another meaning of the same name."""
 
 
+class NothingToMeasure(Exception):
+    """A metric found nothing that its number could be about; the cell reads "n/a", and the message says why."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """An error for a name that does not exist, with the nearest one that does."""
     names = sorted(known)

@@ -72,4 +72,5 @@ class Metric(abc.ABC):
 
         torch's default generator has been seeded for this cell: draw from it freely, and take
         `torch.initial_seed()` for anything else that needs a seed. Report progress with `core.progress.track`.
+        Raise `core.errors.NothingToMeasure` where this model and these data leave the number without a meaning.
         """

@@ -100,7 +100,8 @@ class Protocol:
 
     paper: the citation of the published item. train: dataset label -> dataset that its models are trained on,
     where that is another one (transfer). seeds: as many as at tier `paper`. only: model label -> the metric labels
-    it has cells for (all when absent). steps: tier -> training steps, where the tier's own number does not fit.
+    it has cells for (all when absent). sizes: tier -> axis -> the only labels that are made at that tier, where the
+    whole would be too long for it; whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
     deviations: this item's part of the deviation ledger. draw: makes the figure, where the layouts below cannot.
     """
@@ -112,17 +113,19 @@ class Protocol:
     train: Mapping[str, Spec] = field(default_factory=dict)
     seeds: int = 1
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sizes: Mapping[TierName, Mapping[Axis, tuple[str, ...]]] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     draw: Callable[..., Any] | None = None
 
-    def cells(self, name: str, seeds: int) -> Iterator[Cell]:
-        """All cells in reading order, seeds innermost."""
-        for model_label, model_spec in self.models.items():
-            for dataset_label, dataset_spec in self.datasets.items():
-                for metric_label, metric_spec in self.metrics.items():
-                    if metric_label not in self.only.get(model_label, (metric_label,)):
-                        continue
+    def cells(self, name: str, seeds: int, tier: TierName = "paper") -> Iterator[Cell]:
+        """All cells of a tier in reading order, seeds innermost."""
+        size = self.sizes.get(tier, {})
+        datasets = _some(self.datasets, size.get("dataset"))
+        for model_label, model_spec in _some(self.models, size.get("model")).items():
+            metrics = _some(self.metrics, self.only.get(model_label))
+            for dataset_label, dataset_spec in datasets.items():
+                for metric_label, metric_spec in _some(metrics, size.get("metric")).items():
                     for seed in range(seeds):
                         train = self.train.get(dataset_label, dataset_spec)
                         labels = (model_label, dataset_label, metric_label)
@@ -153,12 +156,19 @@ class Gallery(Protocol):
 
     array: which stored array (N, C, H, W), or (R, D, C, H, W) for a grid. rows x columns tiles per panel.
     reference: a second stored array, shown once per dataset before the models (the real images); "" for none.
+    stacked: datasets stand below one another, each with its models, where a panel needs the width of the page.
     """
 
     array: str = "samples"
     reference: str = ""
     rows: int = 2
     columns: int = 4
+    stacked: bool = False
+
+
+def _some(axis: Mapping[str, Spec], wanted: tuple[str, ...] | None) -> Mapping[str, Spec]:
+    """The part of an axis whose labels are wanted; None: all of it."""
+    return axis if wanted is None else {label: axis[label] for label in axis if label in wanted}
 
 
 _FOLDER = Path(__file__).resolve().parent.parent / "protocols"

@@ -101,11 +101,24 @@ def plan(request: Request, workspace: Workspace) -> Plan:
     seeds = request.seeds or tier.seeds or protocol.seeds
     changes = _Changes(request.changes)
     planned = tuple(
-        _resolve(cell, request.tier, protocol, changes) for cell in protocol.cells(name, seeds)
+        _resolve(cell, request.tier, protocol, changes)
+        for cell in protocol.cells(name, seeds, request.tier)
     )
     changes.check_used()
     planned = tuple({p.row.key: p for p in planned}.values())
     return Plan(name, request.tier, protocol, planned, _jobs(planned, request.tier, workspace))
+
+
+def merged(plans: Iterable[Plan]) -> tuple[Job, ...]:
+    """The jobs of several plans, each run once, with every cell that any of them misses."""
+    missing: dict[str, dict[str, Planned]] = {}
+    runs: dict[str, Run] = {}
+    for job in (job for plan in plans for job in plan.jobs):
+        runs.setdefault(job.run.id, job.run)
+        cells_of_run = missing.setdefault(job.run.id, {})
+        for planned in job.cells:
+            cells_of_run.setdefault(planned.id, planned)
+    return tuple(Job(runs[name], tuple(found.values())) for name, found in missing.items())
 
 
 def collect(plan: Plan, workspace: Workspace) -> bool:
@@ -144,8 +157,16 @@ def _chosen(protocol: Protocol, request: Request) -> Protocol:
             )
         models[label] = added
     wanted = request.models and (*request.models, *(label for label, _ in request.extra))
+    # What is named is made, at a tier for which it is too long, too; a visitor's model is named by being there.
+    named = {"model": wanted, "dataset": request.datasets, "metric": request.metrics}
+    sizes = {
+        axis: labels if axis != "model" else (*labels, *(label for label, _ in request.extra))
+        for axis, labels in protocol.sizes.get(request.tier, {}).items()
+        if not named[axis]
+    }
     return dataclasses.replace(
         protocol,
+        sizes={request.tier: sizes},
         models=_filtered("model", models, wanted),
         datasets=_filtered("dataset", protocol.datasets, request.datasets),
         metrics=_filtered("metric", protocol.metrics, request.metrics),

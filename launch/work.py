@@ -22,7 +22,7 @@ import torch
 
 from ..core import spec
 from ..core.dataset import Dataset
-from ..core.errors import ContractError, UsageError
+from ..core.errors import ContractError, NothingToMeasure, UsageError
 from ..core.files import write_text
 from ..core.metric import Measurement, Metric
 from ..core.model import GenerativeModel
@@ -133,6 +133,9 @@ def _work(
         try:
             measured = _measure(planned, weights, workspace, engine, stop)
             _write(workspace, run, planned, {**common, **measured})
+        except NothingToMeasure as error:
+            tell("note", f"{planned.cell.metric_label} of {run.id}: {error}")
+            _write(workspace, run, planned, {**common, "status": "n/a", "note": str(error)})
         except Exception as error:
             mendable |= isinstance(error, UsageError)
             kind = "trouble" if isinstance(error, UsageError) else "note"

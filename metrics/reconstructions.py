@@ -68,7 +68,10 @@ def as_rgb(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def with_boxes(
-    images: NDArray[np.uint8], box: NDArray[np.float32], shown: NDArray[np.bool_]
+    images: NDArray[np.uint8],
+    box: NDArray[np.floating[Any]],
+    shown: NDArray[np.bool_],
+    colour: tuple[int, int, int] = COLOUR,
 ) -> NDArray[np.uint8]:
     """A copy of (N, 3, H, W) with an outline, one pixel wide, around each shown box (N, O, 4), hiding none of it.
 
@@ -81,7 +84,7 @@ def with_boxes(
             across = slice(max(x0 - 1, 0), max(x1 + 1, 0))
             down = slice(max(y0 - 1, 0), max(y1 + 1, 0))
             for y in {y0 - 1, y1} & set(range(height)):
-                image[:, y, across] = np.array(COLOUR)[:, None]
+                image[:, y, across] = np.array(colour)[:, None]
             for x in {x0 - 1, x1} & set(range(width)):
-                image[:, down, x] = np.array(COLOUR)[:, None]
+                image[:, down, x] = np.array(colour)[:, None]
     return images

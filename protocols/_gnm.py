@@ -294,5 +294,147 @@ ABLATIONS = (
         "z^g is a map there: the MLP takes its mean over places, 128 numbers as in GNM",
         "section 4",
     ),
+    Deviation(
+        "GNM-NoMLP and ConvDRAW-MLP",
+        "named by what they lack or have: the MLP that lets all cells interact",
+        "not released",
+        "each takes the other's: GNM with ConvDRAW's two-layer CNN and a spatial z^g, ConvDRAW with GNM's MLP",
+        "supplement, sections 4.1 and 4.2",
+    ),
 )
 
+GENESIS = (
+    Deviation(
+        "size of GENESIS",
+        "13.9M parameters on every dataset (supplement, Table 3)",
+        "GENESIS's own code: 13,397,732 in colour, 13,393,890 in gray",
+        "13.4M, the official widths: no width is stated that would give 13.9M",
+        "supplement, Table 3; released code of GENESIS",
+    ),
+    Deviation(
+        "learning rate of GENESIS",
+        "'starts with a higher value and reset to a lower one in a few thousand steps': neither rates nor step",
+        "GENESIS's own: Adam at a constant 1e-4; GNM's authors' version was not released",
+        "Adam at 1e-3 for 5,000 steps, then 1e-4; batch 32; no clipping of gradients",
+        "supplement, section 4.2",
+    ),
+    Deviation(
+        "objective of GENESIS",
+        "the evidence lower bound with beta 15 on the Arrow room and 10 on MNIST, instead of GECO",
+        "GENESIS's own: GECO with goal 0.5655 per pixel and channel",
+        "as the supplement, beta constant from the first step; GECO is the option objective='geco'",
+        "supplement, section 4.2",
+    ),
+    Deviation(
+        "layers of GENESIS's broadcast decoder",
+        "3",
+        "4 in GENESIS's own code",
+        "3; 4 is the option decoder_layers",
+        "supplement, section 4.2",
+    ),
+    Deviation(
+        "number of components of GENESIS",
+        "not stated",
+        "not released",
+        "the most objects of an image and one for the background: 5 on the Arrow room and MNIST-4, 11 with MNIST-10",
+        "supplement, section 4.2 says nothing",
+    ),
+    Deviation(
+        "standard deviation of GENESIS's components",
+        "not stated",
+        "0.7 in GENESIS's own code, which bounds log p(x) below every published value",
+        "0.2 for all components, as the other models",
+        "Table 1; D(-ln sigma - ln(2 pi)/2) bounds log p(x | z)",
+    ),
+    Deviation(
+        "length of GENESIS's training",
+        "not stated",
+        "500,000 updates in GENESIS's own code",
+        "1,125,000, as all models of a dataset; at tier demo 20 of 8 images, since a step costs many times one of GNM",
+        "supplement, section 4.2 says nothing",
+    ),
+    Deviation(
+        "the mixture in GENESIS's likelihood",
+        "log of a sum over components",
+        "log(sum(exp(.))), which can underflow",
+        "logsumexp, with the masks in logs from stick breaking on; batch normalisation by running statistics",
+        "released code of GENESIS",
+    ),
+    Deviation(
+        "batch normalisation in GENESIS's mask decoder",
+        "not stated",
+        "the last mask is decoded, then replaced by what the others leave",
+        "K - 1 masks are decoded; in training their statistics are taken together over all K - 1",
+        "released code of GENESIS",
+    ),
+)
+
+AVERAGE_PRECISION = (
+    Deviation(
+        "interpolation of the average precision",
+        "'average precision', no more",
+        "not released; that of SPACE, by the same group, takes precision at 11 recalls, the last of them 1",
+        "the same 11 points, whose ceiling is 10/11 = 0.909 unless every object is found: the published values are "
+        "0.905 and 0.906. COCO's 101 points stand in gnm_representation",
+        "supplement, section 2.2 and Table 2; SPACE's released evaluation",
+    ),
+    Deviation(
+        "which predictions count",
+        "not stated",
+        "not released; SPACE's: presence above 0.5, which is also the confidence, and sampled boxes",
+        "presence above 0.5, which is also the confidence, and boxes at the posterior mean; equal confidences are "
+        "taken together, so that the order of the images has no part in it",
+        "supplement, section 2.2; SPACE's released evaluation",
+    ),
+    Deviation(
+        "the true boxes",
+        "'the ground-truth boxes'",
+        "not released",
+        "the tight box of a digit's pixels above 0, which fits the published 0.45-0.49 at the stricter thresholds: "
+        "inferred boxes leave about 2 pixels around a digit, and 24 x 24 over 20 x 20 is an IoU of 0.69",
+        "supplement, section 2.2",
+    ),
+)
+
+WHAT_CLASSIFICATION = (
+    Deviation(
+        "the classifier of z^what",
+        "'a two-layer MLP' and 'the digit label of the nearest object'; width, training, training data, sample or "
+        "mean, and how near the nearest must be are not stated",
+        "not released",
+        "posterior means of up to 200,000 training objects, standardised; 256 hidden units, ReLU, Adam 1e-3, 20 epochs "
+        "of which the best on validation objects is kept; objects over 10 pixels from any true one are left out",
+        "supplement, section 2.2",
+    ),
+)
+
+SPACE = (
+    Deviation(
+        "how SPACE is set up for the comparison",
+        "'we use SPACE as the baseline', no more",
+        "not released; SPACE's own settings are for colour images of rooms",
+        "grey images, a 4 x 4 grid, no background module, no boundary loss; z^what of 20 dimensions, fixed priors, "
+        "sigma and optimiser as in GNM. Not the published setting, which is unknown",
+        "supplement, section 2.2",
+    ),
+)
+
+UNKNOWN_NUMBERS = (
+    Deviation(
+        "the published numbers",
+        "section 4.1 announces a study of the hyperparameters and ablations; the copy at hand ends before them",
+        "not released",
+        "no published value is laid beside these cells, except those that Table 1 and the supplement's Table 1 print",
+        "sections 4 and 4.1",
+    ),
+)
+
+CURRICULUM = (
+    Deviation(
+        "the mask curriculum",
+        "each object's mask is 0.9 all over its own box (supplement, section 3)",
+        "M is 0.9 over the whole image and presence at most 0.99, in steps 1 to 499",
+        "as coded; 'GNM (curriculum in boxes)' reads the supplement to the letter",
+        "supplement, section 3",
+    ),
+)

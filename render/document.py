@@ -176,6 +176,14 @@ def page(subject: Subject, table: ResultTable, drawn: Iterable[figures.Drawn]) -
         warnings.append(f"Measured on stand-in data: {', '.join(data)}, not the data of the paper.")
     if holes := sum(not entry.has_number for entry in table.entries):
         warnings.append(f"Partial: {holes} of {len(table.entries)} cells have no number yet.")
+    whole, part = (
+        len(list(subject.protocol.cells(subject.name, 1, tier.name)))
+        for tier in (TIERS["paper"], _tier(table.tier))
+    )
+    if part < whole:
+        warnings.append(
+            f"Tier {table.tier} makes {part} of the {whole} cells; name models or datasets to get others."
+        )
     if any(row.dirty for row in rows):
         warnings.append("Some numbers were measured with uncommitted changes in the code.")
     return Page(

@@ -194,7 +194,20 @@ def _panels(table: ResultTable, protocol: Gallery, artifacts: Artifacts) -> Pane
                 tiles = _tiles(arrays[name], protocol.rows, protocol.columns)
                 if tiles is not None:
                     panels[label, dataset] = tiles
-    return panels
+    return _alike(panels)
+
+
+def _alike(panels: Panels) -> Panels:
+    """All panels with as many rows and columns as the largest: models with fewer components leave tiles white."""
+    rows, columns = (max((t.shape[axis] for t in panels.values()), default=0) for axis in (0, 1))
+    return {
+        key: np.pad(
+            tiles,
+            [(0, rows - tiles.shape[0]), (0, columns - tiles.shape[1]), (0, 0), (0, 0), (0, 0)],
+            constant_values=255,
+        )
+        for key, tiles in panels.items()
+    }
 
 
 def _tiles(array: NDArray[Any], rows: int, columns: int) -> NDArray[np.uint8] | None:
@@ -212,26 +225,33 @@ def _tiles(array: NDArray[Any], rows: int, columns: int) -> NDArray[np.uint8] | 
 
 
 def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
-    """Models down, datasets across, leaving out those without any image; a panel that is not there says why."""
+    """Models down, datasets across (or down too), without those that have no image; an absent panel says why."""
     models = ["Data", *dict.fromkeys(entry.model for entry in table.entries)]
     models = [label for label in models if any(model == label for model, _ in panels)]
     datasets = list(dict.fromkeys(entry.dataset for entry in table.entries))
     datasets = [label for label in datasets if any(dataset == label for _, dataset in panels)]
     rows, columns = next(iter(panels.values())).shape[:2]
-    width = min(1.0 * columns, 7.2 / len(datasets))
+    across = [None] if protocol.stacked else datasets
+    down = (
+        [(d, m) for d in datasets for m in models]
+        if protocol.stacked
+        else [(None, m) for m in models]
+    )
+    width = min(1.0 * columns, 7.2 / len(across))
     height = width / columns * rows
     figure = Figure(
-        figsize=(width * len(datasets) + 1.1, height * len(models) + 0.6), layout="constrained"
+        figsize=(width * len(across) + 1.1, height * len(down) + 0.6), layout="constrained"
     )
-    axes = figure.subplots(len(models), len(datasets), squeeze=False)
-    for row, model in zip(axes, models, strict=True):
-        for axis, dataset in zip(row, datasets, strict=True):
+    axes = figure.subplots(len(down), len(across), squeeze=False)
+    for row, (below, model) in zip(axes, down, strict=True):
+        for axis, beside in zip(row, across, strict=True):
+            dataset = below or beside or ""
             _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
             axis.set_box_aspect(rows / columns)
-    for axis, dataset in zip(axes[0], datasets, strict=True):
-        axis.set_title(_short(dataset))
-    for axis, model in zip(axes[:, 0], models, strict=True):
-        axis.set_ylabel(_short(model), rotation=0, ha="right", va="center", fontweight="bold")
+            if row is axes[0] and beside:
+                axis.set_title(_short(beside))
+        label = f"{_short(model)}\n{_short(below)}" if below else _short(model)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight="bold")
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
     return figure

@@ -186,7 +186,7 @@ def build(
     # A cell the protocol does not name, of a model added on the command line, still gets its line.
     keys = dict.fromkeys(
         (cell.model_label, cell.dataset_label, cell.metric_label)
-        for cell in protocol.cells(name, 1)
+        for cell in protocol.cells(name, 1, tier)  # type: ignore[arg-type]  # a name of the user's
     )
     keys |= dict.fromkeys(measured)
     notes = _Notes()

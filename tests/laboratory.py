@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
+from reprise.core.errors import NothingToMeasure
 from reprise.core.metric import Measurement, Metric
 from reprise.core.model import GenerativeModel, Recipe, Training, evaluation_option
 from torch import Tensor, nn
@@ -205,6 +206,8 @@ class Broken(Metric):
     def __call__(self, model: Any, data: Dataset) -> Measurement:
         if self.how == "die":
             os.kill(os.getpid(), 9)
+        if self.how == "nothing":
+            raise NothingToMeasure("there is nothing to see")
         if self.how == "nan":
             return Measurement(math.nan)
         raise RuntimeError("the judge has\nno paper")

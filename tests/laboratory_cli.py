@@ -35,6 +35,7 @@ MODULE.__dict__["protocol"] = Table(
         "Bound-4": metric("laboratory:Bound", particles=4),
         "Raises": metric("laboratory:Broken"),
         "NaN": metric("laboratory:Broken", how="nan"),
+        "Pointless": metric("laboratory:Broken", how="nothing"),
         "Dies": metric("laboratory:Broken", how="die"),
         "Needy": metric("laboratory:Needy"),
     },
@@ -45,8 +46,9 @@ MODULE.__dict__["protocol"] = Table(
 def install() -> None:
     """Let `tiny` be found beside the real protocols."""
     sys.modules["reprise.protocols.tiny"] = MODULE
+    sys.modules["reprise.protocols.twin"] = MODULE  # another name for the same cells
     real = protocols.names
-    protocols.names = lambda: [*real(), "tiny"]
+    protocols.names = lambda: [*real(), "tiny", "twin"]
     cli._print_report = lambda *_: None
 
 

@@ -54,6 +54,8 @@ BAD = {
     "dataset.count='1.5' has the wrong type; expected int": [
         "run", "tiny", "--set", "dataset.count=1.5",
     ],
+    "no protocol was named": ["run"],
+    "unknown paper 'gmn'; did you mean 'gnm'": ["run", "--all", "gmn"],
     "expected KEY=VALUE": ["run", "tiny", "--set", "model.lr"],
     "expected LABEL=MODULE:CLASS": ["run", "tiny", "--model", "laboratory:Sketch"],
     "cannot import 'no_such_lab'": ["run", "tiny", "--model", "X=no_such_lab:SLATE"],
@@ -82,7 +84,6 @@ def test_bad_input_gets_one_sentence_and_exit_code_3(
     "arguments",
     [
         [],
-        ["run"],
         ["run", "tiny", "--tier", "huge"],
         ["run", "tiny", "--budget", "soon"],
         ["run", "tiny", "--seeds", "0"],
@@ -131,7 +132,7 @@ def test_a_list_says_how_much_is_done(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.main(["list", "--root", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in protocols.names())
-    assert "0/30" in out
+    assert "0/35" in out
 
 
 def test_listing_starts_in_a_blink(tmp_path: Path) -> None:
@@ -182,3 +183,18 @@ def test_check_exits_with_what_it_found(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["check", "--against", str(tmp_path / "nowhere")]) == 3
     assert cli.main(["compare", str(before), "nothing", "--root", str(tmp_path / "now")]) == 3
     assert cli.main(["compare", str(before), "demo:GNM", "--root", str(tmp_path / "now")]) == 0
+
+
+def test_all_of_a_paper_are_its_protocols_and_no_others() -> None:
+    asked = cli._asked(cli.parser().parse_args(["run", "tiny", "gnm_table1", "--all", "gnm"]))
+    papers = [name for name in protocols.names() if name.startswith("gnm_")]
+    assert asked == ["tiny", "gnm_table1", *(name for name in papers if name != "gnm_table1")]
+
+
+def test_make_demo_runs_every_protocol_of_the_paper_at_tier_demo() -> None:
+    recipe = (Path(__file__).parent.parent / "Makefile").read_text().partition("\ndemo:")[2]
+    command = recipe.splitlines()[1].split()
+    assert command[0] == "$(BIN)/run_protocol"
+    arguments = cli.parser().parse_args(["run", *command[1:]])
+    assert arguments.tier == "demo"
+    assert set(cli._asked(arguments)) == {n for n in protocols.names() if n.startswith("gnm_")}

@@ -52,8 +52,8 @@ def call(root: Path, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def table(root: Path, timing: bool = False) -> list[dict[str, str]]:
-    with (root / "results" / "demo" / "tiny.csv").open(newline="") as file:
+def table(root: Path, timing: bool = False, name: str = "tiny") -> list[dict[str, str]]:
+    with (root / "results" / "demo" / f"{name}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return rows if timing else [{k: v for k, v in r.items() if k not in TIMING} for r in rows]
 
@@ -170,12 +170,12 @@ def test_one_failed_cell_never_stops_or_hides_the_others(mixed: tuple[Path, int,
             "ok", "ok", "failed", "failed",
         ]  # fmt: skip
         assert found[model, "Dies"] == "failed"
-        assert found[model, "Needy"] == "n/a"
+        assert found[model, "Needy"] == found[model, "Pointless"] == "n/a"
     assert found["Diverging", "Bound"] == "diverged"
     assert found["To come", "Bound"] == "not available yet"
     assert code == 1
     assert "6 cells failed" in err
-    assert "5 cells diverged" in err
+    assert "6 cells diverged" in err
     notes = {row["metric"]: row["note"] for row in table(root) if row["model"] == "Sketch"}
     assert notes["Raises"] == "RuntimeError: the judge has no paper"
     assert "not a finite number" in notes["NaN"]
@@ -321,3 +321,35 @@ def test_what_a_run_is_can_be_read(whole: Path) -> None:
     content = json.loads(description.read_text())
     assert content["id"] == description.parent.name
     assert content["settings"]["training"]["steps"] == STEPS
+
+
+def test_protocols_asked_for_together_are_one_list_of_runs_and_end_as_one_by_one(
+    tmp_path: Path,
+) -> None:
+    """`tiny` and its `twin` name the same runs: each is trained once, and both tables are written."""
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    only = ("--models", "Sketch,Sketch (wide)", "--metrics", "Bound,Bound-4")
+    code, _, err = call(together, "run", "tiny", "twin", *only)
+    assert code == 0, err
+    assert "tiny at tier demo: 4 cells, 4 to do in 1 runs" in err
+    assert "twin at tier demo: 4 cells, 4 to do in 1 runs" in err
+    assert "all of them: 4 cells to do in 1 runs" in err
+    for name in ("tiny", "twin"):
+        assert call(apart, "run", name, *only)[0] == 0
+    ours, theirs = (
+        {name: table(root, name=name) for name in ("tiny", "twin")} for root in (together, apart)
+    )
+    assert ours == theirs
+    assert [row["value"] for row in ours["tiny"]] == [row["value"] for row in ours["twin"]]
+    assert len(list(together.glob("runs/*/run.json"))) == 1
+
+
+def test_a_number_without_a_meaning_is_not_applicable_and_no_failure(tmp_path: Path) -> None:
+    asked = ("run", "tiny", "--models", "Sketch", "--metrics", "Pointless")
+    code, _, err = call(tmp_path, *asked)
+    assert code == 0, err
+    (row,) = table(tmp_path)
+    assert (row["status"], row["note"], row["value"]) == ("n/a", "there is nothing to see", "")
+    before = (tmp_path / "results" / "demo" / "tiny.csv").read_bytes()
+    assert "0 to do in 0 runs" in call(tmp_path, *asked)[2]
+    assert (tmp_path / "results" / "demo" / "tiny.csv").read_bytes() == before

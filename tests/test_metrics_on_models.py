@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reprise.core.errors import NothingToMeasure
 from reprise.core.metric import Measurement, Metric
 from reprise.core.model import GenerativeModel
 from reprise.core.randomness import seeded
@@ -19,6 +20,8 @@ MODELS = [
     model("genesis"),
 ]  # fmt: skip
 TINY = [
+    metric("average_precision", images=3), metric("decompositions", images=2, shown=3), metric("detections", images=2),
+    metric("matched_objects", images=3), metric("what_classification", vectors=20, images=3, epochs=1, within=1000.0),
     metric("discriminator_steps", pool=8, held_out=4, cap=2, every=1, batch=4, repeats=1),
     metric("log_marginal", particles=2, images=2), metric("parameters"), metric("presence", count="right", images=3),
     metric("reconstructions", images=2), metric("resampling", rows=1, draws=2), metric("samples", images=2),
@@ -48,9 +51,13 @@ def test_all_metrics_are_tried_here() -> None:
 def test_a_metric_measures_a_model_or_the_model_lacks_a_capability(what: Spec, spec: Spec) -> None:
     how, it = build(what), made(spec)
     if not isinstance(it, how.requires or GenerativeModel):
-        assert spec.name != "gnm"
+        assert spec.name != "gnm" or what.name == "decompositions"
         return
-    found = measure(how, it)
+    try:
+        found = measure(how, it)
+    except NothingToMeasure:  # fresh weights may see nothing
+        assert what.name in ("matched_objects", "what_classification")
+        return
     assert math.isfinite(found.value)
     assert found.n >= 1
     assert all(array.dtype != object for array in found.arrays.values())
@@ -74,7 +81,10 @@ def test_the_bounds_are_ordered_and_below_the_ceiling_of_the_likelihood(spec: Sp
 
 
 def test_the_two_readings_of_presence_are_told_apart() -> None:
-    plain, coded = (measure(build(TINY[1]), made(spec)) for spec in MODELS[:2])
+    plain, coded = (
+        measure(build(next(one for one in TINY if one.name == "log_marginal")), made(spec))
+        for spec in MODELS[:2]
+    )
     assert "presence=discrete" in plain.dialect
     assert "presence=relaxed" in coded.dialect
     assert plain.value != coded.value

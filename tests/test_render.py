@@ -30,7 +30,8 @@ from reprise.core.protocol import (
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
-from reprise.render.figures import Artifacts
+from reprise.render.figures import Artifacts, _panels
+from reprise.render.figures import gallery as gallery_figure
 from reprise.render.table import (
     build,
     escape_latex,
@@ -373,6 +374,33 @@ def gallery(root: Path, seed: int = 0) -> tuple[Workspace, Subject, list[ResultR
             )
         )
     return workspace(root, rows), Subject("p", protocol, "Figure 1.", ()), rows
+
+
+def test_panels_of_a_gallery_are_as_large_as_its_largest_and_can_stand_below_each_other(
+    tmp_path: Path,
+) -> None:
+    _, subject, rows = gallery(tmp_path)
+    protocol = subject.protocol
+    assert isinstance(protocol, Gallery)
+    wide = dataclasses.replace(protocol, array="grid", reference="", rows=3, columns=7)
+    for label, shape in (("GNM", (3, 5, 1, 8, 8)), ("VAE", (2, 7, 1, 8, 8))):
+        path = tmp_path / "runs" / label / "cells" / "a.npz"
+        np.savez(path, grid=np.zeros(shape, np.uint8))
+    laid = build("p", wide, rows, [], "paper")
+    panels = _panels(laid, wide, Artifacts(tmp_path / "runs", rows))
+    assert {tiles.shape for tiles in panels.values()} == {(3, 7, 1, 8, 8)}
+    gnm = next(tiles for (label, _), tiles in panels.items() if label == "GNM")
+    assert not gnm[:, :5].any()
+    assert (gnm[:, 5:] == 255).all()
+    for stacked in (False, True):
+        chosen = dataclasses.replace(wide, stacked=stacked)
+        figure = gallery_figure(laid, chosen, panels)
+        shown = len({dataset for _, dataset in panels})
+        assert len({axis.get_position().x0.round(3) for axis in figure.axes}) == (
+            1 if stacked else shown
+        )
+        assert len(figure.axes) == 2 * shown
+        assert all(axis.images or axis.texts for axis in figure.axes)
 
 
 def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> None:
