@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn.distributions import Gaussian
-from ._space_layers import layer, sub_pixel
+from ._space_layers import full, gaussian, layer, sub_pixel
 
 LATENT, HIDDEN = 32, 64
+FLOOR = 1e-4  # under every standard deviation
 
 
 class Scene(NamedTuple):
@@ -110,7 +111,7 @@ class Background(nn.Module):
         z = z_mask[:, :-1]  # the last mask is not decoded, and GroupNorm mixes no samples
         logits: Tensor = self.mask_decoder(z.flatten(0, 1))
         masks = list[Tensor]()
-        for share in logits.float().sigmoid().unflatten(0, z.shape[:2]).unbind(1):
+        for share in full(logits).sigmoid().unflatten(0, z.shape[:2]).unbind(1):
             masks.append(share * left)
             left = left - masks[-1]
         return torch.stack([*masks, left], 1)
@@ -119,18 +120,19 @@ class Background(nn.Module):
         """q(z_component | x, mask): (B, K, 32)."""
         images = x[:, None].expand(-1, self.components, -1, -1, -1)
         inputs = torch.cat([(mask + 1e-5).log(), images], 2).flatten(0, 1)
-        raw = self.component_encoder(inputs.contiguous(memory_format=torch.channels_last))
-        return gaussian(raw.unflatten(0, (len(x), self.components)))
+        raw: Tensor = self.component_encoder(inputs.contiguous(memory_format=torch.channels_last))
+        raw = raw.view(len(x), self.components, -1)
+        return gaussian(raw, FLOOR)
 
     def given_masks(self, z_mask: Tensor) -> Gaussian:
         """p(z_component | z_mask): (B, K, 32)."""
-        return gaussian(self.component_prior(z_mask))
+        return gaussian(self.component_prior(z_mask), FLOOR)
 
     def images(self, z_component: Tensor) -> Tensor:
         """Each component's image: (B, K, C, H, W) in (0, 1)."""
         logits: Tensor = self.component_decoder(z_component.flatten(0, 1))
-        images: Tensor = logits.float().sigmoid()
-        return images.unflatten(0, z_component.shape[:2])
+        images: Tensor = full(logits).sigmoid().unflatten(0, z_component.shape[:2])
+        return images
 
 
 class Recurrence(nn.Module):
@@ -150,12 +152,12 @@ class Recurrence(nn.Module):
     def forward(self, inputs: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """One step: the next (h, c)."""
         with torch.autocast(inputs.device.type, enabled=False):  # tiny, and its state accumulates
-            next_state: tuple[Tensor, Tensor] = self.cell(inputs.float(), state)
+            next_state: tuple[Tensor, Tensor] = self.cell(full(inputs), state)
         return next_state
 
     def gaussian(self, state: tuple[Tensor, Tensor]) -> Gaussian:
         """The distribution that a state stands for: (B, 32)."""
-        return gaussian(self.head(state[0]))
+        return gaussian(self.head(state[0]), FLOOR)
 
     def following(self, z: Tensor) -> Gaussian:
         """p(z_k | z_<k) for given z (B, K, 32); p(z_1) comes from the initial state."""
@@ -197,7 +199,7 @@ class BroadcastDecoder(nn.Module):
         """z: (N, 32)."""
         with torch.autocast(z.device.type, enabled=False):
             weight = self.first.weight
-            vector = F.linear(z.float(), weight[:, :LATENT].sum((2, 3)), self.first.bias)  # (N, 32)
+            vector = F.linear(full(z), weight[:, :LATENT].sum((2, 3)), self.first.bias)  # (N, 32)
             place = F.conv2d(self.coordinates, weight[:, LATENT:])  # (1, 32, H + 6, W + 6)
             vector, place = _normalised_sum(vector, place, self.first_norm)
         if torch.is_autocast_enabled(z.device.type):
@@ -252,12 +254,6 @@ def _doublings(ups: list[int], out: int) -> nn.Sequential:
         *layer(16, 16, 3),
         nn.Conv2d(16, out, 3, padding=1),
     )
-
-
-def gaussian(raw: Tensor) -> Gaussian:
-    """From [mean, s] along the last axis; a standard deviation is softplus(s) + 1e-4."""
-    split = Gaussian.split(raw)
-    return split._replace(std=split.std + 1e-4)
 
 
 def stacked(steps: list[Gaussian]) -> Gaussian:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..nn.distributions import Bernoulli, Gaussian
 from ..nn.spatial_transformer import crop, paste, paste_sum
-from ._space_layers import layer, sub_pixel
+from ._space_layers import full, gaussian, layer, sub_pixel
 
+FLOOR = 1e-15  # under every standard deviation: only guards against an exact 0
 FRAME_VALUE = 1 / 1024  # of the boundary loss's kernel; with its factor of 1000 nearly 1
 
 
@@ -100,15 +101,15 @@ class Foreground(nn.Module):
         """x: (B, C, H, W)."""
         features = self.encoder(x)
         features = self.merge(torch.cat([self.lateral(features), features], 1))
-        scale, shift, pres, depth = (
-            head(features).flatten(2).mT.float()
+        raw_scale, raw_shift, pres, depth = (
+            full(head(features).flatten(2).mT)
             for head in (self.scale, self.shift, self.pres, self.depth)
         )  # (B, O, .)
-        scale, shift = gaussian(scale), gaussian(shift)
+        scale, shift = gaussian(raw_scale, FLOOR), gaussian(raw_shift, FLOOR)
         where = Gaussian(
             torch.cat([scale.mean, shift.mean], -1), torch.cat([scale.std, shift.std], -1)
         )
-        return Cells(Bernoulli(self.presence_logit * pres.tanh()), where, gaussian(depth))
+        return Cells(Bernoulli(self.presence_logit * pres.tanh()), where, gaussian(depth, FLOOR))
 
     def box(self, where: Tensor) -> tuple[Tensor, Tensor]:
         """Extent as a fraction of the image and centre in [-1, 1], (..., O, 2) each, of z_where (..., O, 4)."""
@@ -120,14 +121,15 @@ class Foreground(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             glimpse = crop(x, *self.box(z_where), self.glimpse)  # (B, O, C, G, G)
         glimpse = glimpse.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return gaussian(self.look_closely(glimpse).unflatten(0, z_where.shape[:2]).float())
+        raw: Tensor = self.look_closely(glimpse)
+        return gaussian(raw.unflatten(0, z_where.shape[:2]), FLOOR)
 
     def objects(self, z_what: Tensor) -> tuple[Tensor, Tensor]:
         """Appearance (B, O, C, G, G) and opacity (B, O, 1, G, G) of each object, both in (0, 1)."""
         features = self.decoder(z_what.flatten(0, 1)[:, :, None, None])
         heads = self.appearance(features), self.opacity(features)
         appearance, opacity = (
-            head.float().sigmoid().unflatten(0, z_what.shape[:2]) for head in heads
+            full(head).sigmoid().unflatten(0, z_what.shape[:2]) for head in heads
         )
         return appearance, opacity
 
@@ -150,12 +152,6 @@ class Foreground(nn.Module):
         -log N(b; 0, 0.7²) over pixels, b being the pasted frames of all boxes times the foreground's alpha.
         """
         with torch.autocast(alpha.device.type, enabled=False):
-            frames = (z_pres[..., None, None] * self.frame).float()
+            frames = z_pres[..., None, None] * self.frame
             b = 1000 * paste_sum(frames, *self.box(z_where), self.size) * alpha
             return -Gaussian(b.new_zeros(()), b.new_tensor(0.7)).log_prob(b).sum((-3, -2, -1))
-
-
-def gaussian(raw: Tensor) -> Gaussian:
-    """From [mean, s] along the last axis; the authors add 1e-15, which only guards against an exact 0."""
-    split = Gaussian.split(raw)
-    return split._replace(std=split.std + 1e-15)

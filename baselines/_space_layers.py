@@ -1,8 +1,12 @@
-"""The layers that SPACE's networks are made of: convolution, CELU, GroupNorm, in this order."""
+"""What SPACE's networks are made of: convolution, CELU, GroupNorm, in this order; Gaussians with a floor."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..nn.distributions import Gaussian
 
 GROUPS = {16: 4, 32: 8, 64: 8, 128: 16, 256: 16}
 
@@ -28,3 +32,14 @@ def sub_pixel(inner: int, outer: int, up: int) -> list[nn.Module]:
         nn.GroupNorm(GROUPS[outer], outer),
         *layer(outer, outer, 3),
     ]
+
+
+def full(t: Tensor) -> Tensor:
+    """In fp32, or better if it is already: what bf16 must not touch."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+def gaussian(raw: Tensor, floor: float) -> Gaussian:
+    """From [mean, s] along the last axis; the standard deviation is softplus(s) + floor."""
+    mean, s = full(raw).chunk(2, -1)
+    return Gaussian(mean, F.softplus(s) + floor)

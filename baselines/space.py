@@ -37,6 +37,7 @@ from ..core.model import (
 from ..nn.distributions import HALF_LOG_2PI, Bernoulli, Gaussian, linear
 from ._space_background import LATENT, Background, Scene
 from ._space_foreground import Cells, Foreground, Layers
+from ._space_layers import full
 
 __all__ = ["SPACE"]
 
@@ -180,7 +181,7 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
 
     def _log_likelihood(self, x: Tensor, layers: Layers, scene: Scene | None) -> Tensor:
         """log p(x | z): (B,), a mixture per pixel and channel."""
-        c, x = self.config, x.float()
+        c, x = self.config, full(x)
         if scene is None:
             behind = _log_normal(x, torch.zeros_like(x), c.background_sigma)
         else:

@@ -1,13 +1,14 @@
 """SPACE as a reader of the paper would write it: the oracle of the tests, and the opponent in benchmarks/.
 
 Glimpses cropped and pasted with affine_grid and grid_sample, every cell on a canvas of its own, every network called
-layer by layer, every density from torch.distributions. It draws its noise in the order in which baselines/space.py does.
+layer by layer, every density from torch.distributions. Its noise comes in the order of
+baselines/space.py.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from .straightforward import paste_literally, plainly
+
+Distributions: TypeAlias = dict[str, D.Distribution]
 
 
 def crop_literally(image: Tensor, scale: Tensor, shift: Tensor, glimpse: int) -> Tensor:
@@ -48,8 +51,8 @@ def drawn(q: D.Normal) -> Tensor:
 class Drawn(NamedTuple):
     """Posteriors, priors that the background's draws give, draws, and what is rendered of them."""
 
-    q: dict[str, D.Distribution]
-    p: dict[str, D.Distribution]
+    q: Distributions
+    p: Distributions
     z: dict[str, Tensor]
     foreground: Tensor  # (B, C, H, W)
     alpha: Tensor  # (B, 1, H, W)
@@ -70,7 +73,7 @@ class StraightforwardSPACE(SPACE):
             head(features).flatten(2).mT for head in (net.scale, net.shift, net.pres, net.depth)
         )
         scale, shift = split(scale, 1e-15), split(shift, 1e-15)
-        q: dict[str, D.Distribution] = {
+        q: Distributions = {
             "pres": D.Bernoulli(logits=8.8 * pres.tanh()),
             "where": D.Normal(torch.cat([scale.loc, shift.loc], -1), torch.cat([scale.scale, shift.scale], -1)),
             "depth": split(depth, 1e-15),
@@ -79,7 +82,8 @@ class StraightforwardSPACE(SPACE):
         z = {}
         if relaxed:
             u = u.clamp(1e-7, 1 - 1e-7)
-            z["pres"] = torch.sigmoid((8.8 * pres.tanh() + torch.log(u) - torch.log(1 - u)) / self.temperature)  # fmt: skip
+            noise = torch.log(u) - torch.log(1 - u)
+            z["pres"] = torch.sigmoid((8.8 * pres.tanh() + noise) / self.temperature)
         else:
             z["pres"] = (u < torch.sigmoid(8.8 * pres.tanh())).float()
         z["where"] = drawn(cast(D.Normal, q["where"]))
@@ -108,14 +112,15 @@ class StraightforwardSPACE(SPACE):
         foreground = (importance * paste(opacity * appearance)).sum(1)
         alpha = (importance * paste(opacity)).sum(1)
 
-        p: dict[str, D.Distribution] = {}
-        mask, component = [], []
+        p: Distributions = {}
+        mask: list[Tensor] = []
+        component: list[Tensor] = []
         if self.background is not None:
             mask, component = self.draw_background(self.background, x, q, p, z)
         return Drawn(q, p, z, foreground, alpha, mask, component, extent, centre)
 
     def draw_background(
-        self, net: Background, x: Tensor, q: dict[str, D.Distribution], p: dict[str, D.Distribution], z: dict[str, Tensor]
+        self, net: Background, x: Tensor, q: Distributions, p: Distributions, z: dict[str, Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
         code = net.code(x)
         recurrence = net.mask_posterior
@@ -133,11 +138,15 @@ class StraightforwardSPACE(SPACE):
             masks.append(left if k == net.components - 1 else share * left)
             left = left * (1 - share)
         raw = [net_inputs(mask, x) for mask in masks]
-        q_component = split(net.component_encoder(torch.stack(raw, 1).flatten(0, 1)).view(len(x), net.components, -1), 1e-4)  # fmt: skip
+        encoded = net.component_encoder(torch.stack(raw, 1).flatten(0, 1))
+        q_component = split(encoded.view(len(x), net.components, -1), 1e-4)
         z_component = drawn(q_component)
         decoder = net.component_decoder
         flat = z_component.flatten(0, 1)
-        logits = broadcast_literally(decoder, flat) if isinstance(decoder, BroadcastDecoder) else decoder(flat)  # fmt: skip
+        if isinstance(decoder, BroadcastDecoder):
+            logits = broadcast_literally(decoder, flat)
+        else:
+            logits = decoder(flat)
         components = torch.sigmoid(logits).view(len(x), net.components, *x.shape[1:])
 
         prior = net.mask_prior
@@ -168,13 +177,16 @@ class StraightforwardSPACE(SPACE):
         terms = torch.stack(
             [D.Normal(seen.foreground, c.sigma).log_prob(x) + log_weight[:, :1], behind.log_prob(x) + log_weight[:, 1:]]
         )  # fmt: skip
-        return terms.logsumexp(0).flatten(1).sum(1)
+        mixed: Tensor = terms.logsumexp(0)
+        return mixed.flatten(1).sum(1)
 
-    def fixed(self, step: Tensor) -> dict[str, D.Distribution]:
+    def fixed(self, step: Tensor) -> Distributions:
         c = self.config
         rate = linear(step, 0.1, c.rate_end, c.rate_from, c.rate_until)
         scale = linear(step, c.scale_mean, c.scale_mean_end, c.scale_from, c.scale_until).item()
-        where = D.Normal(torch.tensor([scale, scale, 0, 0]), torch.tensor([c.scale_std] * 2 + [1.0] * 2))
+        where = D.Normal(
+            torch.tensor([scale, scale, 0, 0]), torch.tensor([c.scale_std] * 2 + [1.0] * 2)
+        )
         return {"pres": D.Bernoulli(rate), "where": where, "depth": D.Normal(0, 1), "what": D.Normal(0, 1)}  # fmt: skip
 
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -192,7 +204,10 @@ class StraightforwardSPACE(SPACE):
         for _ in range(particles):
             seen = self.draw(x, relaxed=False)
             priors = self.fixed(torch.tensor(1e9)) | seen.p
-            ratio = sum((priors[name].log_prob(seen.z[name]) - q.log_prob(seen.z[name])).flatten(1).sum(1) for name, q in seen.q.items())  # fmt: skip
+            ratio = torch.zeros(len(x))
+            for name, q in seen.q.items():
+                of_each = priors[name].log_prob(seen.z[name]) - q.log_prob(seen.z[name])
+                ratio = ratio + of_each.flatten(1).sum(1)
             weights.append(self.likelihood(x, seen) + ratio)
         return torch.stack(weights)
 
@@ -209,7 +224,8 @@ def boundary_literally(seen: Drawn, glimpse: int) -> Tensor:
     frames = seen.z["pres"].flatten(0, 1)[..., None, None] * frame
     pasted = paste_literally(frames, seen.extent.flatten(0, 1), seen.centre.flatten(0, 1), size)
     b = 1000 * pasted.view(batch, cells, 1, size, size).sum(1) * seen.alpha
-    return -D.Normal(0.0, 0.7).log_prob(b).flatten(1).sum(1)
+    log_prob: Tensor = D.Normal(0.0, 0.7).log_prob(b)
+    return -log_prob.flatten(1).sum(1)
 
 
 def net_inputs(mask: Tensor, x: Tensor) -> Tensor:
@@ -217,7 +233,9 @@ def net_inputs(mask: Tensor, x: Tensor) -> Tensor:
 
 
 def joined(steps: list[D.Normal]) -> D.Normal:
-    return D.Normal(torch.stack([g.loc for g in steps], 1), torch.stack([g.scale for g in steps], 1))
+    return D.Normal(
+        torch.stack([g.loc for g in steps], 1), torch.stack([g.scale for g in steps], 1)
+    )
 
 
 def straightforward_space(model: SPACE) -> StraightforwardSPACE:

@@ -39,6 +39,12 @@ def made(data: DatasetInfo, **changes: Any) -> SPACE:
     return space
 
 
+def smooth(batch: int, data: DatasetInfo) -> Tensor:
+    """Images without detail: where a box's pixel falls between two of the image, a rounding error turns a gradient."""
+    coarse = torch.rand(batch, data.shape[0], 8, 8)
+    return nn.functional.interpolate(coarse, size=data.shape[1:], mode="bicubic").clamp(0, 1)
+
+
 def test_every_part_has_the_measured_number_of_parameters() -> None:
     """2,358,191 with the authors' 1,024 constants of the boundary loss, which are a buffer here."""
     space = SPACE(SPACEConfig(), RGB)
@@ -69,7 +75,7 @@ def test_grids_and_images_that_do_not_fit_are_refused() -> None:
 
 # The straightforward code: (data, changes of the recipe's config).
 CASES: list[tuple[DatasetInfo, dict[str, Any]]] = [
-    (RGB, {}),
+    (RGB, {"components": 2}),
     (SMALL, {"components": 1}),
     (SMALL, {"grid": 8, "components": 3}),
     (DatasetInfo("mnist4", (1, 128, 128)), {}),
@@ -77,33 +83,47 @@ CASES: list[tuple[DatasetInfo, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("data", "changes"), CASES)
-def test_loss_and_every_gradient_are_those_of_the_straightforward_code(
-    data: DatasetInfo, changes: dict[str, Any]
-) -> None:
-    space = made(data, **changes)
+def compared(space: SPACE, x: Tensor) -> dict[str, float]:
+    """Relative errors to the straightforward code: of the loss, and of every layer's gradients."""
     plain = straightforward_space(space)
-    x = torch.rand(2, *data.shape)
-    engine = choose("cpu", "fp32", 1)
     theirs = loss_and_gradients(plain.train(), x, 5_000.0)
+    engine = choose("cpu", "fp32", 1)
     with computing(engine):
         ours = loss_and_gradients(
             engine.place(space).train(), x.to(memory_format=torch.channels_last), 5_000.0
         )
-    assert ours["loss"].item() == pytest.approx(theirs["loss"].item(), rel=1e-5)
-    # What no gradient reaches: the decoder of masks when there is one background only, and the first state of the prior.
+    # What no gradient reaches: what decodes masks when there is one component only, and a prior's unused steps.
     assert ours.keys() <= theirs.keys()
     assert all(theirs[name].abs().max() == 0 for name in theirs.keys() - ours.keys())
-    # A bias before BatchNorm has no effect: compare the rounding in its gradient with that of its weight.
-    for layer in sorted({name.rpartition(".")[0] for name in ours if name != "loss"}):
-        names = [name for name in ours if name.rpartition(".")[0] == layer and name != "loss"]
+    errors = {}
+    for layer in sorted({name.rpartition(".")[0] or name for name in ours}):
+        names = [name for name in ours if (name.rpartition(".")[0] or name) == layer]
         expected = torch.cat([theirs[name].flatten() for name in names])
         error = torch.cat([ours[name].flatten() for name in names]) - expected
-        assert float(error.norm() / expected.norm()) < 1e-4, layer
-    if data.pixels == "rgb":
-        mine, others = dict(space.named_buffers()), dict(plain.named_buffers())
-        for name, buffer in others.items():
-            assert torch.allclose(mine[name].float(), buffer.float(), rtol=1e-4, atol=1e-5), name
+        errors[layer] = float(error.norm() / expected.norm())
+    mine = dict(space.named_buffers())
+    for name, buffer in plain.named_buffers():
+        assert torch.allclose(mine[name].float(), buffer.float(), rtol=1e-4, atol=1e-5), name
+    return errors
+
+
+@pytest.mark.parametrize(("data", "changes"), CASES)
+def test_loss_and_every_gradient_are_those_of_the_straightforward_code(
+    data: DatasetInfo, changes: dict[str, Any]
+) -> None:
+    """In fp64. In fp32 a softmax over importances of up to 100, and samples that fall to another side of a pixel's
+    centre, leave more than rounding in single gradients of either code.
+    """
+    space = made(data, **changes).double()
+    errors = compared(space, torch.rand(2, *data.shape, dtype=torch.float64))
+    assert max(errors.values()) < 1e-6, max(errors, key=lambda name: errors[name])
+
+
+@pytest.mark.parametrize(("data", "changes"), [(SMALL, {}), *CASES[3:]])
+def test_in_fp32_they_agree_within_rounding(data: DatasetInfo, changes: dict[str, Any]) -> None:
+    errors = compared(made(data, **changes), smooth(2, data))
+    assert errors["loss"] < 1e-5
+    assert sorted(errors.values())[len(errors) // 2] < 1e-4
 
 
 @pytest.mark.parametrize(("data", "changes"), [*CASES[1:3], CASES[4]])
@@ -195,12 +215,14 @@ def test_masks_sum_to_one_and_with_their_components_are_the_mean_image(
 def test_the_nearer_object_covers_the_farther_one() -> None:
     space = made(SMALL)
     z_where = torch.zeros(1, 16, 4)
-    z_where[:, :, 2:] = -20.0 * (space.foreground.cell - 2).sign()  # every box as near the middle as it can be
+    z_where[:, :, 2:] = (
+        -20.0 * (space.foreground.cell - 2).sign()
+    )  # every box as near the middle as it can be
     z_pres, z_depth = torch.zeros(1, 16, 1), torch.zeros(1, 16, 1)
     z_pres[:, [5, 10]] = 1
     z_depth[:, 5], z_depth[:, 10] = -3.0, 3.0
     nn.init.zeros_(space.foreground.opacity.weight)
-    nn.init.constant_(space.foreground.opacity.bias, 5.0)
+    space.foreground.opacity.bias = nn.Parameter(torch.full((1,), 5.0))
     cover = space.foreground.render(z_pres, z_where, z_depth, torch.randn(1, 16, 32)).cover
     assert cover[0, 5, 0, 30:34, 30:34].min() > 0.98
     assert cover[0, 10, 0, 30:34, 30:34].max() < 0.01
@@ -231,7 +253,7 @@ SCHEDULE = [  # step, rho, mean of the scale, tau: the rooms' released settings
 def test_schedules(step: float, rate: float, scale: float, temperature: float) -> None:
     space = SPACE(SPACEConfig(components=0), SMALL)
     now, where, _ = space._fixed_priors(torch.tensor(float(step)))
-    assert now.item() == pytest.approx(rate)
+    assert now.item() == pytest.approx(rate, rel=1e-5)
     assert where.mean.tolist() == pytest.approx([scale, scale, 0, 0])
     assert where.std.tolist() == pytest.approx([0.1, 0.1, 1, 1])
     space.loss(torch.rand(1, 3, 64, 64), torch.tensor(float(step)))
@@ -239,12 +261,10 @@ def test_schedules(step: float, rate: float, scale: float, temperature: float) -
 
 
 @pytest.mark.parametrize(("step", "rate"), [(0, 0.1), (2_000, 0.0505), (4_000, 1e-3), (50_000, 1e-3)])  # fmt: skip
-def test_schedules_on_grey_images_are_gnms(
-    step: float, rate: float, mnist4: DatasetInfo
-) -> None:
+def test_schedules_on_grey_images_are_gnms(step: float, rate: float, mnist4: DatasetInfo) -> None:
     space = SPACE(SPACE.recipe(mnist4).config, mnist4)
     now, where, _ = space._fixed_priors(torch.tensor(float(step)))
-    assert now.item() == pytest.approx(rate)
+    assert now.item() == pytest.approx(rate, rel=1e-5)
     assert where.mean.tolist() == pytest.approx([-1.6, -1.6, 0, 0])
     _, terms = space.loss(torch.rand(1, 1, 128, 128), torch.tensor(float(step)))
     assert "boundary" not in terms
@@ -256,9 +276,10 @@ def test_the_boundary_loss_is_for_its_first_steps() -> None:
 
     def difference(step: float) -> float:
         torch.manual_seed(0)
-        total, terms = space.loss(x, torch.tensor(step))
+        with torch.no_grad():
+            total, terms = space.loss(x, torch.tensor(step))
         kl = sum(value for name, value in terms.items() if name.startswith("kl"))
-        return float(total + terms["log_likelihood"] - kl) / float(terms["boundary"])
+        return (total + terms["log_likelihood"] - kl).item() / terms["boundary"].item()
 
     assert difference(99_999.0) == pytest.approx(1.0, rel=1e-4)
     assert difference(100_000.0) == pytest.approx(0.0, abs=1e-4)
@@ -268,17 +289,22 @@ def test_a_box_well_around_its_object_costs_nothing_and_one_that_cuts_it_does() 
     """The object: a disc's worth of alpha in the middle of cell 5's box, or all over it."""
     net = Foreground(3, 128, 4, 32, 8.8)
     z_pres, z_where = torch.zeros(1, 16, 1), torch.zeros(1, 16, 4)
-    z_pres[:, 5] = 1  # centre (48, 48), extent sigmoid(0) = 64 pixels: rows and columns 16..79, the frame 12 wide
+    z_pres[:, 5] = (
+        1  # centre (48, 48), extent sigmoid(0) = 64 pixels: rows and columns 16..79, the frame 12 wide
+    )
     floor = 128**2 * -torch.distributions.Normal(0.0, 0.7).log_prob(torch.zeros(())).item()
 
     def excess(low: int, high: int) -> float:
         alpha = torch.zeros(1, 1, 128, 128)
         alpha[..., low:high, low:high] = 1
-        return float(net.boundary_loss(z_pres, z_where, alpha)) - floor
+        return float(net.boundary_loss(z_pres, z_where, alpha).item()) - floor
 
     assert excess(32, 64) == pytest.approx(0, abs=0.05)
-    inside_frame = (1000 / 1024) ** 2 / (2 * 0.7**2)  # nats per pixel of the frame that the object reaches
-    assert excess(16, 80) == pytest.approx(inside_frame * (64**2 - 40**2), rel=0.02)
+    inside_frame = (1000 / 1024) ** 2 / (
+        2 * 0.7**2
+    )  # nats per pixel of the frame that the object reaches
+    # its outermost and innermost rings of pixels blend with what is beside them, as every pasted edge does
+    assert inside_frame * (62**2 - 42**2) < excess(16, 80) < inside_frame * (64**2 - 40**2)
     z_pres.zero_()
     assert excess(16, 80) == pytest.approx(0, abs=0.05)
 
@@ -301,7 +327,9 @@ def test_boxes_are_in_pixels_and_presence_in_the_unit_interval(mnist4: DatasetIn
     extent = box[..., 2:] - box[..., :2]
     assert ((extent > 0) & (extent < 128)).all()
     middle = (box[..., 2:] + box[..., :2])[0, 5] / 2
-    assert ((middle > 16) & (middle < 80)).all()  # cell (1, 1) spans 32..64; a centre moves one cell at most
+    assert (
+        (middle > 16) & (middle < 80)
+    ).all()  # cell (1, 1) spans 32..64; a centre moves one cell at most
     assert ((presence > 0) & (presence < 1)).all()
 
 
