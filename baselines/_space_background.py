@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.channels_last import ELU, elu
 from ..nn.distributions import Gaussian
 from ._space_layers import full, gaussian, layer, sub_pixel
 
@@ -187,7 +188,7 @@ class BroadcastDecoder(nn.Module):
             *(
                 each
                 for _ in range(3)
-                for each in (nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32), nn.ELU())
+                for each in (nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32), ELU())
             )
         )
         self.last = nn.Conv2d(32, channels, 1)
@@ -206,7 +207,7 @@ class BroadcastDecoder(nn.Module):
             dtype = torch.get_autocast_dtype(z.device.type)
             vector, place = vector.to(dtype), place.to(dtype)
         place = place.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.last(self.others(F.elu(vector[:, :, None, None] + place)))
+        logits: Tensor = self.last(self.others(elu(vector[:, :, None, None] + place)))
         return logits
 
 
@@ -238,7 +239,7 @@ def _halvings(channels: int, widths: list[int]) -> list[nn.Module]:
     """3 x 3 convolutions of stride 2, with BatchNorm and ELU."""
     modules: list[nn.Module] = []
     for width in widths:
-        modules += [nn.Conv2d(channels, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ELU()]
+        modules += [nn.Conv2d(channels, width, 3, 2, 1), nn.BatchNorm2d(width), ELU()]
         channels = width
     return modules
 

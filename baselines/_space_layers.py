@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.channels_last import ELU, GroupNorm
 from ..nn.distributions import Gaussian
 
 GROUPS = {16: 4, 32: 8, 64: 8, 128: 16, 256: 16}
@@ -18,8 +19,8 @@ def layer(
     padding = (kernel - 1) // 2 if padding is None else padding
     return [
         nn.Conv2d(inner, outer, kernel, stride, padding),
-        nn.CELU(),
-        nn.GroupNorm(groups or GROUPS[outer], outer),
+        ELU(),
+        GroupNorm(groups or GROUPS[outer], outer),
     ]
 
 
@@ -28,8 +29,8 @@ def sub_pixel(inner: int, outer: int, up: int) -> list[nn.Module]:
     return [
         nn.Conv2d(inner, outer * up * up, 1),
         nn.PixelShuffle(up),
-        nn.CELU(),
-        nn.GroupNorm(GROUPS[outer], outer),
+        ELU(),
+        GroupNorm(GROUPS[outer], outer),
         *layer(outer, outer, 3),
     ]
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from reprise.baselines._space_background import Background, BroadcastDecoder
 from reprise.baselines.space import SPACE
+from reprise.nn.channels_last import ELU, GroupNorm
 from reprise.nn.distributions import linear, normal, uniform
 from torch import Tensor, nn
 from torch import distributions as D
@@ -245,5 +246,10 @@ def straightforward_space(model: SPACE) -> StraightforwardSPACE:
         module._buffers = copy.deepcopy(module._buffers)
         if isinstance(module, nn.Sequential):
             module.__class__ = nn.Sequential
+        for name, child in list(module._modules.items()):
+            if isinstance(child, ELU):
+                module._modules[name] = nn.ELU()
+            elif isinstance(child, GroupNorm):
+                child.__class__ = nn.GroupNorm
     plain.__class__ = StraightforwardSPACE
     return cast(StraightforwardSPACE, plain)
