@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.channels_last import ELU, elu
+from ..nn.channels_last import ELU, broadcast_elu
 from ..nn.distributions import Gaussian
 from ._space_layers import full, gaussian, layer, sub_pixel
 
@@ -185,11 +185,7 @@ class BroadcastDecoder(nn.Module):
         self.first = nn.Conv2d(LATENT + 2, 32, 3)
         self.first_norm = nn.BatchNorm2d(32)
         self.others = nn.Sequential(
-            *(
-                each
-                for _ in range(3)
-                for each in (nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32), ELU())
-            )
+            *(each for _ in range(3) for each in (nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32), ELU()))
         )
         self.last = nn.Conv2d(32, channels, 1)
         line = torch.linspace(-1, 1, size + 8)
@@ -203,11 +199,10 @@ class BroadcastDecoder(nn.Module):
             vector = F.linear(full(z), weight[:, :LATENT].sum((2, 3)), self.first.bias)  # (N, 32)
             place = F.conv2d(self.coordinates, weight[:, LATENT:])  # (1, 32, H + 6, W + 6)
             vector, place = _normalised_sum(vector, place, self.first_norm)
-        if torch.is_autocast_enabled(z.device.type):
-            dtype = torch.get_autocast_dtype(z.device.type)
-            vector, place = vector.to(dtype), place.to(dtype)
-        place = place.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.last(self.others(elu(vector[:, :, None, None] + place)))
+        kind = z.device.type
+        lower = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if lower else place.dtype
+        logits: Tensor = self.last(self.others(broadcast_elu(vector, place, dtype)))
         return logits
 
 

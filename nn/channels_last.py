@@ -1,7 +1,8 @@
-"""Two layers whose kernels in torch are slow on a CPU for bf16 images in channels-last order, with the same numbers.
+"""Layers whose kernels in torch are slow on a CPU for bf16 images in channels-last order, with the same numbers.
 
 `elu`: torch's bf16 kernel takes several times as long as its fp32 one. `GroupNorm`: torch's backward pass takes up to
-ten times as long in channels-last order as sums and products over the same images do.
+ten times as long in channels-last order as sums and products over the same images do. `broadcast_elu`: the images
+are never held in fp32.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from torch import Tensor, nn
 def elu(x: Tensor) -> Tensor:
     """ELU with alpha 1 (CELU with alpha 1 is the same function). It takes the place of x, which is gone after it."""
     result: Tensor = _ELU.apply(x)
+    return result
+
+
+def broadcast_elu(vector: Tensor, place: Tensor, dtype: torch.dtype) -> Tensor:
+    """ELU of a vector per image plus one map: (N, C), (1, C, H, W) -> (N, C, H, W) of `dtype`, channels-last."""
+    result: Tensor = _BroadcastELU.apply(vector, place, dtype)
     return result
 
 
@@ -85,6 +92,35 @@ class _GroupNorm(torch.autograd.Function):
         along_x = (gain * sum_dy_normed).sum(2, keepdim=True) * rstd.square() / count
         along_1 = (gain * sum_dy).sum(2, keepdim=True) * rstd / count
         factors = gain * rstd, -along_x.expand_as(sum_dy), (along_x * mean - along_1).expand_as(sum_dy)  # fmt: skip
-        of_dy, of_x, constant = (factor.flatten(1)[..., None, None].to(x.dtype) for factor in factors)
+        of_dy, of_x, constant = (
+            factor.flatten(1)[..., None, None].to(x.dtype) for factor in factors
+        )
         dx = torch.addcmul(constant, x, of_x).addcmul_(dy, of_dy)
         return dx, sum_dy_normed.sum(0).flatten(), sum_dy.sum(0).flatten(), None, None
+
+
+class _BroadcastELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vector: Tensor, place: Tensor, dtype: torch.dtype) -> Tensor:
+        place = place.contiguous(memory_format=torch.channels_last)
+        shape = (len(vector), *place.shape[1:])
+        y = torch.empty(shape, dtype=dtype, device=place.device, memory_format=torch.channels_last)
+        for image, v in zip(y.split(1), vector.split(1), strict=True):
+            image.copy_(F.elu_(place + v[:, :, None, None]))
+        ctx.save_for_backward(y)
+        ctx.dtypes = vector.dtype, place.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        of_vector, of_place = ctx.dtypes
+        d_place = torch.zeros(
+            (1, *y.shape[1:]), dtype=torch.promote_types(of_place, torch.float32), device=y.device
+        ).contiguous(memory_format=torch.channels_last)
+        d_vector = []
+        for image, gradient in zip(y.split(1), gradients[0].split(1), strict=True):
+            d = torch.ops.aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, image)
+            d_place += d
+            d_vector.append(d.sum((2, 3)))
+        return torch.cat(d_vector).to(of_vector), d_place.to(of_place), None
