@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 def elu(x: Tensor) -> Tensor:
     """ELU with alpha 1 (CELU with alpha 1 is the same function). It takes the place of x, which is gone after it."""
-    result: Tensor = _ELU.apply(x)
+    result: Tensor = _ELU.apply(x)  # type: ignore[no-untyped-call]
     return result
 
 
 def broadcast_elu(vector: Tensor, place: Tensor, dtype: torch.dtype) -> Tensor:
     """ELU of a vector per image plus one map: (N, C), (1, C, H, W) -> (N, C, H, W) of `dtype`, channels-last."""
-    result: Tensor = _BroadcastELU.apply(vector, place, dtype)
+    result: Tensor = _BroadcastELU.apply(vector, place, dtype)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -41,7 +41,7 @@ class GroupNorm(nn.GroupNorm):
         """x: (N, C, H, W)."""
         if not x.requires_grad:
             return super().forward(x)
-        result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-untyped-call]
         return result
 
 

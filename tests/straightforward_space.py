@@ -250,6 +250,6 @@ def straightforward_space(model: SPACE) -> StraightforwardSPACE:
             if isinstance(child, ELU):
                 module._modules[name] = nn.ELU()
             elif isinstance(child, GroupNorm):
-                child.__class__ = nn.GroupNorm
+                child.__class__ = nn.GroupNorm  # type: ignore[assignment]
     plain.__class__ = StraightforwardSPACE
     return cast(StraightforwardSPACE, plain)

@@ -279,7 +279,7 @@ def test_the_boundary_loss_is_for_its_first_steps() -> None:
         with torch.no_grad():
             total, terms = space.loss(x, torch.tensor(step))
         kl = sum(value for name, value in terms.items() if name.startswith("kl"))
-        return (total + terms["log_likelihood"] - kl).item() / terms["boundary"].item()
+        return float((total + terms["log_likelihood"] - kl).item() / terms["boundary"].item())
 
     assert difference(99_999.0) == pytest.approx(1.0, rel=1e-4)
     assert difference(100_000.0) == pytest.approx(0.0, abs=1e-4)
@@ -292,7 +292,7 @@ def test_a_box_well_around_its_object_costs_nothing_and_one_that_cuts_it_does() 
     z_pres[:, 5] = (
         1  # centre (48, 48), extent sigmoid(0) = 64 pixels: rows and columns 16..79, the frame 12 wide
     )
-    floor = 128**2 * -torch.distributions.Normal(0.0, 0.7).log_prob(torch.zeros(())).item()
+    floor: float = 128**2 * -torch.distributions.Normal(0.0, 0.7).log_prob(torch.zeros(())).item()
 
     def excess(low: int, high: int) -> float:
         alpha = torch.zeros(1, 1, 128, 128)
