@@ -67,9 +67,7 @@ class _ELU(torch.autograd.Function):
 class _GroupNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:  # fmt: skip
-        batch, channels, height, width = x.shape
-        if x.dtype == torch.bfloat16:
-            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        batch, channels, height, width = x.shape  # x may be bf16 beside parameters in fp32
         y, mean, rstd = torch.native_group_norm(
             x, weight, bias, batch, channels, height * width, groups, eps
         )
