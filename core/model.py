@@ -125,7 +125,10 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
         """Mean image of each latent: (B, C, H, W)."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters as torch's optimisers take them; one group unless the model needs several rates."""
+        """Parameters as torch's optimisers take them; one group unless the model needs several rates.
+
+        A group with a key "optimizer" ("rmsprop" or "adam") is updated by that one, not by the training's.
+        """
         return [{"params": list(self.parameters())}]
 
     @property

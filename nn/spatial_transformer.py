@@ -60,3 +60,18 @@ def paste_sum(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Ten
     if channels == 1:
         return torch.bmm(columns, rows[:, 0])[:, None]
     return columns[:, None] @ rows
+
+
+def crop(image: Tensor, scale: Tensor, shift: Tensor, glimpse: int) -> Tensor:
+    """What each of O boxes shows: (B, C, H, H), (B, O, 2), (B, O, 2) -> (B, O, C, glimpse, glimpse).
+
+    The forward spatial transformer: a box's content at the glimpse's resolution, zero beyond the image. It is the
+    paste of the image onto the glimpse by the inverse box, and separable for the same reason.
+    """
+    size, objects = image.shape[-1], scale.shape[-2]
+    inverse = 1 / (scale + 1e-15)
+    a_x = interpolation(inverse[..., 0], -(shift * inverse)[..., 0], glimpse, size)
+    a_y = interpolation(inverse[..., 1], -(shift * inverse)[..., 1], glimpse, size)
+    rows: Tensor = a_y.flatten(1, 2)[:, None] @ image.to(a_y.dtype)  # (B, C, O G, W)
+    rows = rows.view(*rows.shape[:2], objects, glimpse, size).transpose(1, 2)  # (B, O, C, G, W)
+    return rows @ a_x.mT[:, :, None]

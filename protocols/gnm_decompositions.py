@@ -32,7 +32,7 @@ protocol = Gallery(
     rows=2,
     columns=12,
     stacked=True,
-    pending=("space", "arrow_room"),
+    pending=("arrow_room",),
     deviations=GENESIS + SPACE + SCENES,
 )
 # fmt: on

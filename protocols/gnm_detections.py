@@ -30,7 +30,7 @@ protocol = Gallery(
     array="overlay",
     rows=3,
     columns=3,
-    pending=("space", "arrow_room"),
+    pending=("arrow_room",),
     deviations=GNM + SPACE + SCENES,
 )
 # fmt: on

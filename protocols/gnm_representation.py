@@ -36,7 +36,7 @@ protocol = Table(
     },
     rows=("model", "dataset"),
     columns=("metric",),
-    pending=("space",),
+
     deviations=GNM + SPACE + SCENES + AVERAGE_PRECISION + WHAT_CLASSIFICATION,
 )
 # fmt: on

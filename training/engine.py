@@ -11,10 +11,10 @@ import ctypes
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +26,43 @@ from ..nn.fused import installed, kernels
 _deterministic: Any = torch.utils.deterministic  # a module with properties, which mypy cannot see
 Precision = Literal["fp32", "bf16"]
 """fp32: IEEE single precision throughout, TF32 off. bf16: torch's autocast; parameters and optimiser stay fp32."""
+
+
+class Several:
+    """Optimisers of several kinds as one: what the loop asks of torch's, asked of each in turn.
+
+    state_dict holds all of their states, so that resuming is exact.
+    """
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = list(parts)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all of them."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """Update every parameter once."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"parts": one state_dict per optimiser}."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        for part, its_state in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(its_state)
+
+
+Optimizer: TypeAlias = torch.optim.Optimizer | Several
 
 
 @dataclass(frozen=True)
@@ -67,21 +104,23 @@ class Engine:
             x = x.pin_memory().to(self.device, non_blocking=True)
         return x.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
-    def optimizer(self, model: GenerativeModel[Any], training: Training) -> torch.optim.Optimizer:
-        """RMSprop or Adam with torch's defaults over the model's parameter groups."""
-        groups = model.parameter_groups()
-        if training.optimizer == "rmsprop":
-            return torch.optim.RMSprop(groups, lr=training.lr, foreach=True)
-        if training.optimizer == "adam":
-            return torch.optim.Adam(groups, lr=training.lr, fused=True)
-        raise UsageError(
-            f"training.optimizer={training.optimizer!r} is not known; expected 'rmsprop' or 'adam'"
-        )
+    def optimizer(self, model: GenerativeModel[Any], training: Training) -> Optimizer:
+        """RMSprop or Adam with torch's defaults over the model's parameter groups.
+
+        A group may name an "optimizer" of its own beside its "lr"; all others have the training's.
+        """
+        kinds: dict[str, list[dict[str, Any]]] = {}
+        for group in model.parameter_groups():
+            kind = group.get("optimizer", training.optimizer)
+            options = {key: value for key, value in group.items() if key != "optimizer"}
+            kinds.setdefault(kind, []).append(options)
+        parts = [_optimizer(kind, groups, training.lr) for kind, groups in kinds.items()]
+        return parts[0] if len(parts) == 1 else Several(parts)
 
     def update(
         self,
         model: GenerativeModel[Any],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         x: Tensor,
         step: Tensor,
         clip_norm: float | None,
@@ -102,11 +141,19 @@ class Engine:
         return {name: value.detach() for name, value in named.items()}
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Make every group's learning rate `rate` times the one it began with, which the optimiser's state keeps."""
     for group in optimizer.param_groups:
         if rate != 1.0 or "initial_lr" in group:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
+
+
+def _optimizer(kind: str, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    if kind == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=lr, foreach=True)
+    if kind == "adam":
+        return torch.optim.Adam(groups, lr=lr, fused=True)
+    raise UsageError(f"training.optimizer={kind!r} is not known; expected 'rmsprop' or 'adam'")
 
 
 def choose(device: str = "auto", precision: str = "", threads: int = 0) -> Engine:
