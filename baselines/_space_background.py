@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nn.blocks import Stack
 from ..nn.channels_last import ELU, broadcast_elu
 from ..nn.distributions import Gaussian
 from ._space_layers import full, gaussian, layer, sub_pixel
@@ -239,11 +240,11 @@ def _halvings(channels: int, widths: list[int]) -> list[nn.Module]:
     return modules
 
 
-def _doublings(ups: list[int], out: int) -> nn.Sequential:
+def _doublings(ups: list[int], out: int) -> Stack:
     """(N, 32) -> logits (N, out, H, W), by sub-pixel layers that enlarge by `ups`."""
     widths = [256, 256, 128, 64, 16]
     blocks = zip(widths[:-1], widths[1:], ups, strict=True)
-    return nn.Sequential(
+    return Stack(
         nn.Unflatten(1, (LATENT, 1, 1)),
         *layer(LATENT, 256, 1),
         *(each for inner, outer, up in blocks for each in sub_pixel(inner, outer, up)),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..nn.blocks import Stack
 from ..nn.distributions import Bernoulli, Gaussian
 from ..nn.spatial_transformer import crop, paste, paste_sum
 from ._space_layers import full, gaussian, layer, sub_pixel
@@ -53,7 +54,7 @@ class Foreground(nn.Module):
         stride = (
             size // grid // 8
         )  # what the two convolutions of stride 1 or 2 must reduce by: 4, 2 or 1
-        self.encoder = nn.Sequential(
+        self.encoder = Stack(
             *layer(channels, 16, 4, 2, 1),
             *layer(16, 32, 4, 2, 1),
             *layer(32, 64, 4, 2, 1),
@@ -61,15 +62,15 @@ class Foreground(nn.Module):
             *layer(128, 256, 3, 2 if stride >= 2 else 1, groups=32),
             *layer(256, 128, 1),
         )
-        self.lateral = nn.Sequential(*layer(128, 128, 3), *layer(128, 128, 3))
-        self.merge = nn.Sequential(*layer(256, 128, 3))
+        self.lateral = Stack(*layer(128, 128, 3), *layer(128, 128, 3))
+        self.merge = Stack(*layer(256, 128, 3))
         self.scale = nn.Conv2d(128, 4, 1)
         self.shift = nn.Conv2d(128, 4, 1)
         self.pres = nn.Conv2d(128, 1, 1)
         self.depth = nn.Conv2d(128, 2, 1)
         # A canvas of 64 pixels has glimpses of 16: one halving and one doubling less.
         half = self.glimpse == 16
-        self.look_closely = nn.Sequential(
+        self.look_closely = Stack(
             *layer(channels, 16, 3),
             *([] if half else layer(16, 32, 4, 2, 1)),
             *layer(16 if half else 32, 32, 3, groups=4),
@@ -83,9 +84,7 @@ class Foreground(nn.Module):
         if half:
             del widths[1]
         blocks = [sub_pixel(a, b, 2) for a, b in itertools.pairwise(widths)]
-        self.decoder = nn.Sequential(
-            *layer(what, 256, 1), *(each for block in blocks for each in block)
-        )
+        self.decoder = Stack(*layer(what, 256, 1), *(each for block in blocks for each in block))
         self.appearance = nn.Conv2d(16, channels, 3, padding=1)
         self.opacity = nn.Conv2d(16, 1, 3, padding=1)
         row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")

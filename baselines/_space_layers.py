@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nn.channels_last import ELU, GroupNorm
 from ..nn.distributions import Gaussian
 
 GROUPS = {16: 4, 32: 8, 64: 8, 128: 16, 256: 16}
@@ -19,8 +18,8 @@ def layer(
     padding = (kernel - 1) // 2 if padding is None else padding
     return [
         nn.Conv2d(inner, outer, kernel, stride, padding),
-        ELU(),
-        GroupNorm(groups or GROUPS[outer], outer),
+        nn.CELU(),
+        nn.GroupNorm(groups or GROUPS[outer], outer),
     ]
 
 
@@ -29,8 +28,8 @@ def sub_pixel(inner: int, outer: int, up: int) -> list[nn.Module]:
     return [
         nn.Conv2d(inner, outer * up * up, 1),
         nn.PixelShuffle(up),
-        ELU(),
-        GroupNorm(GROUPS[outer], outer),
+        nn.CELU(),
+        nn.GroupNorm(GROUPS[outer], outer),
         *layer(outer, outer, 3),
     ]
 

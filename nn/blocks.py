@@ -28,7 +28,15 @@ class Layer(NamedTuple):
     factor: int = 1
 
 
-class ConvStack(nn.Sequential):
+class Stack(nn.Sequential):
+    """nn.Sequential, in which an activation and the GroupNorm behind it are one operation where they can be."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The modules in order."""
+        return in_order(self, x)
+
+
+class ConvStack(Stack):
     """Convolution, activation, GroupNorm per layer; padding (k - 1) // 2. (B, C, H, W) -> (B, C', H', W').
 
     final_plain: the last layer is a convolution alone.
@@ -46,10 +54,6 @@ class ConvStack(nn.Sequential):
             ]
             channels = width
         super().__init__(*(modules[:-2] if final_plain else modules))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The layers in order."""
-        return in_order(self, x)
 
 
 class SubPixelStack(nn.Sequential):

@@ -1,8 +1,7 @@
 """Layers whose kernels in torch are slow on a CPU for bf16 images in channels-last order, with the same numbers.
 
-`elu`: torch's bf16 kernel takes several times as long as its fp32 one. `GroupNorm`: torch's backward pass takes up to
-ten times as long in channels-last order as sums and products over the same images do. `broadcast_elu`: the images
-are never held in fp32.
+`elu`: torch's bf16 kernel takes several times as long as its fp32 one. `broadcast_elu`: the images are never held in
+fp32. An activation with a GroupNorm behind it: nn/fused.py.
 """
 
 from __future__ import annotations
@@ -34,17 +33,6 @@ class ELU(nn.Module):
         return elu(x)
 
 
-class GroupNorm(nn.GroupNorm):
-    """torch's, with another backward pass."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W)."""
-        if not x.requires_grad:
-            return super().forward(x)
-        result: Tensor = _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-untyped-call]
-        return result
-
-
 class _ELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -62,39 +50,6 @@ class _ELU(torch.autograd.Function):
         (y,) = ctx.saved_tensors
         found: Tensor = torch.ops.aten.elu_backward(gradients[0], 1.0, 1.0, 1.0, True, y)
         return found
-
-
-class _GroupNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:  # fmt: skip
-        batch, channels, height, width = x.shape  # x may be bf16 beside parameters in fp32
-        y, mean, rstd = torch.native_group_norm(
-            x, weight, bias, batch, channels, height * width, groups, eps
-        )
-        ctx.save_for_backward(x, weight, mean, rstd)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, rstd = ctx.saved_tensors
-        (dy,) = gradients
-        exact = torch.promote_types(x.dtype, torch.float32)
-        groups, members = mean.shape[1], x.shape[1] // mean.shape[1]
-        sum_dy = dy.sum((2, 3)).to(exact).unflatten(1, (groups, members))  # (N, G, C / G)
-        sum_dy_x = (dy * x).sum((2, 3)).to(exact).unflatten(1, (groups, members))
-        mean, rstd = mean.to(exact)[..., None], rstd.to(exact)[..., None]
-        gain = weight.to(exact).view(groups, members)
-        # y = gain (x - mean) rstd + bias
-        sum_dy_normed = (sum_dy_x - mean * sum_dy) * rstd
-        count = members * x.shape[2] * x.shape[3]
-        along_x = (gain * sum_dy_normed).sum(2, keepdim=True) * rstd.square() / count
-        along_1 = (gain * sum_dy).sum(2, keepdim=True) * rstd / count
-        factors = gain * rstd, -along_x.expand_as(sum_dy), (along_x * mean - along_1).expand_as(sum_dy)  # fmt: skip
-        of_dy, of_x, constant = (
-            factor.flatten(1)[..., None, None].to(x.dtype) for factor in factors
-        )
-        dx = torch.addcmul(constant, x, of_x).addcmul_(dy, of_dy)
-        return dx, sum_dy_normed.sum(0).flatten(), sum_dy.sum(0).flatten(), None, None
 
 
 class _BroadcastELU(torch.autograd.Function):

@@ -15,7 +15,7 @@ from reprise.core.model import GenerativeModel
 from reprise.models.gnm import GNM
 from reprise.models.gnm.config import ArrowConfig
 from reprise.models.gnm.networks import Latents
-from reprise.nn.blocks import SubPixelStack
+from reprise.nn.blocks import Stack, SubPixelStack
 from torch import Tensor, nn
 
 
@@ -38,7 +38,7 @@ def plainly(module: nn.Module) -> nn.Module:
     """The same parameters in torch's own layers, called one after the other."""
     module = copy.copy(module)
     module._modules = {name: plainly(child) for name, child in module.named_children()}
-    if isinstance(module, SubPixelStack):
+    if isinstance(module, SubPixelStack | Stack):
         module.__class__ = nn.Sequential  # type: ignore[assignment]
     return module
 

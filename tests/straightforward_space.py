@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from reprise.baselines._space_background import Background, BroadcastDecoder
 from reprise.baselines.space import SPACE
-from reprise.nn.channels_last import ELU, GroupNorm
+from reprise.nn.channels_last import ELU
 from reprise.nn.distributions import linear, normal, uniform
 from torch import Tensor, nn
 from torch import distributions as D
@@ -249,7 +249,5 @@ def straightforward_space(model: SPACE) -> StraightforwardSPACE:
         for name, child in list(module._modules.items()):
             if isinstance(child, ELU):
                 module._modules[name] = nn.ELU()
-            elif isinstance(child, GroupNorm):
-                child.__class__ = nn.GroupNorm  # type: ignore[assignment]
     plain.__class__ = StraightforwardSPACE
     return cast(StraightforwardSPACE, plain)
