@@ -85,7 +85,8 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
 
     State that training changes (temperatures, multipliers, baselines) is a buffer, so a checkpoint is the
     whole truth. version: raise it when old weights must no longer answer to the name.
-    tiers: fields of Training that a tier changes for this model alone, where the tier's own budget does not fit.
+    tiers: what a tier changes for this model alone, where squeezing the published settings does not do: fields of
+    Training, and options of the configs that have them; a protocol's own options win.
     """
 
     version: ClassVar[int] = 1

@@ -13,7 +13,15 @@ from torch import Tensor
 from ..core import spec
 from ..core.dataset import DatasetInfo
 from ..core.errors import ContractError, UsageError
-from ..core.model import GenerativeModel, Locates, Recipe, Resamples, Training
+from ..core.model import (
+    Decomposes,
+    GenerativeModel,
+    Locates,
+    Recipe,
+    Resamples,
+    Training,
+    Traverses,
+)
 from ..core.randomness import seeded
 from ..core.spec import Spec
 from ..training.engine import choose, computing
@@ -200,6 +208,24 @@ def _capabilities(
             images = _seeded(cls, "resample", model.resample, given, rows, 2)
             _shaped(name, "resample(x, rows, draws)", images, (rows, 2, *x.shape[1:]))
         yield "Resamples"
+    if isinstance(model, Decomposes):
+        parts = _seeded(cls, "decompose", model.decompose, x)
+        count = parts.mask.shape[1] if parts.mask.ndim == 5 else -1
+        _shaped(name, "decompose(x).mask", parts.mask, (BATCH, count, 1, *x.shape[2:]))
+        _shaped(name, "decompose(x).component", parts.component, (BATCH, count, *x.shape[1:]))
+        off = float((parts.mask.sum(1) - 1).abs().max())
+        if off > 1e-3 or float(parts.mask.min()) < 0:
+            raise ContractError(
+                f"{name}.decompose(x).mask must be at least 0 and add up to 1 over components; it is off by {off:.2g}"
+            )
+        yield f"Decomposes: {count} components"
+    if isinstance(model, Traverses):
+        first = torch.zeros(BATCH, dtype=torch.int64, device=x.device)
+        moved = _call(cls, "move", model.move, x, first, x.new_tensor([[0.0, 0.0], [2.0, 0.0]]))
+        _shaped(name, "move(x, object, shifts)", moved, (BATCH, 2, *x.shape[1:]))
+        between = _seeded(cls, "interpolate", model.interpolate, x, x.flip(0), 3)
+        _shaped(name, "interpolate(x0, x1, steps)", between, (BATCH, 3, *x.shape[1:]))
+        yield "Traverses"
 
 
 def _call(cls: type[Any], method: str, call: Callable[..., Any], *arguments: Any) -> Any:

@@ -225,7 +225,9 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     if not isinstance(metric, Metric):
         raise ContractError(f"{metric_spec.name} is not a reprise Metric")
     base = Run(cell.model, train, (), cell.seed)
-    budget = {**TIERS[tier].training, **base.model_class.tiers.get(tier, {})}
+    of_model = base.model_class.tiers.get(tier, {})
+    fields = {f.name for f in dataclasses.fields(Training)}
+    budget = {**TIERS[tier].training, **{k: v for k, v in of_model.items() if k in fields}}
     base = dataclasses.replace(base, training=tuple(sorted(budget.items())))
     resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
     _ = base.model_class, base.data  # a name that does not exist is no "n/a"
@@ -235,6 +237,9 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         raise
     except UsageError as error:  # the model says that it cannot fit these data
         return _settled(resolved, tier, "n/a", str(error))
+    known = {f.name for f in dataclasses.fields(published.config)}
+    own = {k: v for k, v in of_model.items() if k in known} | dict(cell.model.options)
+    base = dataclasses.replace(base, model=cell.model.with_options(**own))
     run = _changed_run(base, published.config, changes, label)
     if label:
         shown = ", ".join(f"{key}={value}" for key, value in sorted(label.items()))

@@ -262,6 +262,14 @@ GNM_ARROW = (
         "supplement, section 3",
     ),
     Deviation(
+        "mask curriculum and the weight of where's prior, at the shorter tiers",
+        "not applicable",
+        "not applicable",
+        "499 and 500 updates at tier mini, 100 at tier demo: not squeezed like the schedules, or boxes would have 15 "
+        "updates to find objects",
+        "released configuration",
+    ),
+    Deviation(
         "auxiliary losses, for the Arrow room",
         "presence, where and what (eq. 4), and the background with a weight from 50 to 1 over 50,000 steps (eq. 5)",
         "also depth; where, depth and what multiplied by the sampled presence; where with a weight from 10 to 1 "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from reprise.core import spec
 from reprise.core.errors import ContractError, UsageError
 from reprise.core.spec import FOLDERS, model
+from reprise.core.workspace import Workspace
 from reprise.launch.contract import check_model
+from reprise.launch.plan import Request, plan
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = [
@@ -79,3 +82,31 @@ def test_config_and_training_share_no_name(name: str) -> None:
             continue
         names = {f.name for f in dataclasses.fields(config)}
         assert not names & {f.name for f in dataclasses.fields(Training)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_tier_changes_for_a_model_exists(name: str) -> None:
+    """A misspelt key would be taken for an option of another configuration and change nothing."""
+    from reprise.core.model import Training
+    from reprise.core.protocol import TIERS
+    from reprise.launch.contract import KINDS
+
+    cls = spec.load(model(name))
+    known = {f.name for f in dataclasses.fields(Training)}
+    for info in KINDS:
+        with contextlib.suppress(UsageError):
+            known |= {f.name for f in dataclasses.fields(cls.recipe(info).config)}
+    assert cls.tiers.keys() <= TIERS.keys() - {"paper"}, "the published settings are the paper's"
+    for changed in cls.tiers.values():
+        assert changed.keys() <= known
+
+
+def test_a_tiers_changes_for_a_model_are_planned_and_the_command_line_wins(tmp_path: Path) -> None:
+    def steps(**more: Any) -> int:
+        asked = Request("gnm_table1", "demo", ("GENESIS",), ("MNIST-4",), ("LL",), **more)
+        (cell,) = plan(asked, Workspace(tmp_path)).cells
+        assert cell.run is not None
+        return cell.run.recipe.training.steps
+
+    assert steps() == spec.load(model("genesis")).tiers["demo"]["steps"]
+    assert steps(changes=(("training.steps", "7"),)) == 7
