@@ -57,6 +57,7 @@ SPOT = (12.0, 120.0)
 SUN = ((-0.4145, 0.1946, -0.889), 0.965)
 SUN_RADIUS = 0.06  # of its disc, in radians: the softness of shadows
 SUN_POINTS = 5  # that the disc is made of
+_REACH = 2
 _MATTE = "matte"  # what the ground sees of every object
 GROUND = 0.8  # the grey of a mesh without material
 # Profile of the sweep: distance from the origin along WALL, and height there.
@@ -98,7 +99,7 @@ class Renderer:
         self.side = side
         self.stage = _stage(mi)
         self.materials = {
-            (name, colour): mi.load_dict(_material(name, colour))
+            (name, colour): mi.load_dict({"type": "twosided", "bsdf": _material(name, colour)})
             for name in (*MATERIALS, _MATTE)
             for colour in COLOURS
         }
@@ -137,8 +138,8 @@ class Renderer:
         )
         which = np.array(mi.render(real, sensor=self.middles, integrator=self.which, spp=1))
         mask = _places(real, names, which[..., -1])
-        # The filter reaches one pixel: these pixels show something of an object.
-        touched = ndimage.binary_dilation(mask >= 0, np.ones((3, 3)))
+        # An object's edge reaches half a pixel further, and the darkest of its shadow another: these pixels belong to the objects.
+        touched = ndimage.binary_dilation(mask >= 0, np.ones((2 * _REACH + 1, 2 * _REACH + 1)))
 
         # What metal throws back onto the ground (caustics) is left out: CLEVR's renderer smooths it away, and here
         # it would be noise. So the ground sees matte objects.
@@ -154,7 +155,7 @@ class Renderer:
             ]
             here = touched[top:bottom, left:right]
             light[top:bottom, left:right][here] = np.median(passes, axis=0)[here]
-        # A pixel on an object's edge is a mixture of the two; what is brighter than both is a glint on the ground.
+        # Around an object is ground, or a mixture of the two; what is brighter than both is a glint on the ground.
         seen = np.where((mask >= 0)[..., None], light, 0)
         edge = touched & (mask < 0)
         light[edge] = np.minimum(light, np.maximum(ground, _most(seen)))[edge]
@@ -162,6 +163,10 @@ class Renderer:
             # Rubber reflects nothing that a pixel's neighbours do not show as well.
             inside = _inside(mask)
             light[inside] = ndimage.median_filter(light, (3, 3, 1))[inside]
+        # With its own box a pixel's filter becomes a tent, as a bilinear reduction of a larger picture has it, which is
+        # what the authors' loader makes.
+        for axis in (0, 1):
+            light = ndimage.correlate1d(light, [1 / 8, 6 / 8, 1 / 8], axis, mode="nearest")
         return Rendered(_displayed(light), mask)
 
     def _light(self, what: str, scene: Any, sensor: Any, seed: int) -> NDArray[np.float64]:
@@ -182,10 +187,7 @@ class Renderer:
 def _sensor(
     side: int, window: tuple[int, int, int, int], samples: int, middles: bool = False
 ) -> Any:
-    """CLEVR's camera on a window (x0, y0, x1, y1) of the canvas; with `middles`, one ray through each pixel's middle.
-
-    The tent filter is what a bilinear reduction of a larger picture does, and the authors' loader makes one.
-    """
+    """CLEVR's camera on a window (x0, y0, x1, y1) of the canvas; with `middles`, one ray through each pixel's middle."""
     mi = mitsuba()
     look = mi.ScalarTransform4f().look_at(origin=list(CAMERA), target=[0, 0, 0], up=[0, 0, 1])
     film = {
@@ -198,7 +200,7 @@ def _sensor(
         "crop_height": window[3] - window[1],
         "pixel_format": "rgb",
         "component_format": "float32",
-        "rfilter": {"type": "box" if middles else "tent"},
+        "rfilter": {"type": "box"},  # so that the samples of a pixel are its own, and stay stratified
     }
     sampler = {"type": "stratified", "jitter": False} if middles else {"type": "multijitter"}
     return mi.load_dict(
@@ -222,16 +224,16 @@ def _places(scene: Any, names: list[str], number: NDArray[np.float32]) -> NDArra
 
 
 def _windows(mask: NDArray[np.int64]) -> list[tuple[int, int, int, int]]:
-    """Windows (x0, y0, x1, y1) one for each object that is seen, one pixel wider than it."""
+    """Windows (x0, y0, x1, y1) one for each object that is seen, and _REACH around it."""
     height, width = mask.shape
     windows = []
     for rows, columns in filter(None, ndimage.find_objects(mask + 1)):
         windows.append(
             (
-                max(columns.start - 1, 0),
-                max(rows.start - 1, 0),
-                min(columns.stop + 1, width),
-                min(rows.stop + 1, height),
+                max(columns.start - _REACH, 0),
+                max(rows.start - _REACH, 0),
+                min(columns.stop + _REACH, width),
+                min(rows.stop + _REACH, height),
             )
         )
     return windows
@@ -246,8 +248,10 @@ def _inside(mask: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _most(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, W, 3): the largest value among each pixel and its eight neighbours."""
-    most: NDArray[np.float64] = ndimage.maximum_filter(image, (3, 3, 1), mode="nearest")
+    """(H, W, 3): the largest value among each pixel and those within _REACH of it."""
+    most: NDArray[np.float64] = ndimage.maximum_filter(
+        image, (2 * _REACH + 1, 2 * _REACH + 1, 1), mode="nearest"
+    )
     return most
 
 
