@@ -37,7 +37,8 @@ from ._arrow_scene import (
 )
 
 OBJECT_SAMPLES = 16  # per pixel and pass
-OBJECT_PASSES = 3  # of which the middle counts: a glint that one pass met by chance is none
+# Of three passes the middle counts: a glint that one met by chance is none. Rubber has no glints.
+OBJECT_PASSES = {"rubber": 2, "metal": 3}
 GROUND_SAMPLES = 16  # as many as give every lamp its share; on a canvas of half the side
 # Mitsuba's count of a path's segments. Metal: what metal throws onto the ground is not followed (see `render`).
 DEPTH = {"rubber": 4, "metal": 3, "ground": 3}
@@ -97,6 +98,7 @@ class Renderer:
     def __init__(self, side: int) -> None:
         mi = mitsuba()
         self.side = side
+        self.version = str(mi.__version__)
         self.stage = _stage(mi)
         self.materials = {
             (name, colour): mi.load_dict({"type": "twosided", "bsdf": _material(name, colour)})
@@ -146,12 +148,13 @@ class Renderer:
         change = self._light("ground", matte, self.coarse, pattern) - self.patterns[pattern]
         light = self.room + _doubled(_filled(change, touched))
         ground = light.copy()
+        material = things[0].material
         for window in _windows(mask):
             left, top, right, bottom = window
             sensor = _sensor(self.side, window, OBJECT_SAMPLES)
             passes = [
-                self._light(things[0].material, real, sensor, pattern + PATTERNS * number)
-                for number in range(OBJECT_PASSES)
+                self._light(material, real, sensor, pattern + PATTERNS * number)
+                for number in range(OBJECT_PASSES[material])
             ]
             here = touched[top:bottom, left:right]
             light[top:bottom, left:right][here] = np.median(passes, axis=0)[here]
@@ -159,7 +162,7 @@ class Renderer:
         seen = np.where((mask >= 0)[..., None], light, 0)
         edge = touched & (mask < 0)
         light[edge] = np.minimum(light, np.maximum(ground, _most(seen)))[edge]
-        if things[0].material == "rubber":
+        if material == "rubber":
             # Rubber reflects nothing that a pixel's neighbours do not show as well.
             inside = _inside(mask)
             light[inside] = ndimage.median_filter(light, (3, 3, 1))[inside]
