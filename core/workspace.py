@@ -36,7 +36,10 @@ def data_root() -> Path:
 
 
 def cache_folder() -> Path:
-    """REPRISE_CACHE, or the user's cache folder: what is made once and can be made again. The data root may be read-only."""
+    """Where what can be made again is kept: REPRISE_CACHE, or the user's cache folder.
+
+    Not the data root, which may be read-only.
+    """
     if chosen := os.environ.get("REPRISE_CACHE"):
         return Path(chosen).expanduser()
     import pooch

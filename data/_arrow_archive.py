@@ -1,9 +1,9 @@
 """The published Arrow room, where a user has it: `point-out-the-wrong-guy-split/` below the data root.
 
-Four folders `split-00000-20000` ... `split-60000-80000`, each with `images/*.png` and, in CLEVR's format, `scenes/*.json`.
-Train is the first three; of the fourth the first 6,000 images are valid and the next 6,000 test. Files are in the order
-of the last integer of their names. The archive has no checksum anywhere, so none is checked: the digest in a row says
-which images were read. It is never fetched (its links are short links that may change).
+Four folders `split-00000-20000` ... `split-60000-80000`, each with `images/*.png` and, in CLEVR's format,
+`scenes/*.json`. Train is the first three; of the fourth the first 6,000 images are valid and the next 6,000 test. Files
+are in the order of the last integer of their names. The archive has no checksum anywhere, so none is checked: the digest
+in a row says which images were read. It is never fetched (its links are short links that may change).
 """
 
 from __future__ import annotations
@@ -57,12 +57,14 @@ def last_integer(path: Path) -> int:
     """The last integer of a file's name. Raises DataError for a name without one."""
     numbers = re.findall(r"\d+", path.stem)
     if not numbers:
-        raise DataError(f"{path} has no number in its name; expected a file such as CLEVR_new_000017.png")
+        raise DataError(
+            f"{path} has no number in its name; expected a file such as CLEVR_new_000017.png"
+        )
     return int(numbers[-1])
 
 
 def read(split: Split, count: int, side: int, index: int) -> tuple[NDArray[np.uint8], Truth]:
-    """Image `index` of a split, (3, side, side) uint8 by PIL's bilinear reduction, and its scene as the archive has it."""
+    """Image `index` of a split, (3, side, side) uint8 by PIL's bilinear reduction, and its scene if it has one."""
     from PIL import Image
 
     path = files(data_root(), split, count)[index]
@@ -71,7 +73,12 @@ def read(split: Split, count: int, side: int, index: int) -> tuple[NDArray[np.ui
             small = picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}; unpack the archive again") from error
-    truth: Truth = {"dataset": "Arrow room", "split": split, "image_index": index, "file": path.name}
+    truth: Truth = {
+        "dataset": "Arrow room",
+        "split": split,
+        "image_index": index,
+        "file": path.name,
+    }
     scene = path.parent.parent / "scenes" / f"{path.stem}.json"
     if scene.exists():
         try:

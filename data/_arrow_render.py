@@ -29,7 +29,6 @@ from ._arrow_scene import (
     FIELD_OF_VIEW,
     MATERIALS,
     RADIUS,
-    SHAPES,
     Thing,
     mesh,
     placed,
@@ -44,14 +43,15 @@ GROUND_SAMPLES = 16  # as many as give every lamp its share; on a canvas of half
 DEPTH = {"rubber": 4, "metal": 3, "ground": 3}
 PATTERNS = 8  # how many sets of random numbers the images share
 
-# position, colour and watts of CLEVR's square lamps; all of them look at the origin. At 7 to 8 units' distance squares of
-# 0.5 and 1 are as good as points, which make no noise; and, unlike Mitsuba's squares, they cast no shadow.
+# position, colour and watts of CLEVR's square lamps; all of them look at the origin. At 7 to 8 units' distance squares
+# of 0.5 and 1 are as good as points, which make no noise; and, unlike Mitsuba's squares, points cast no shadow.
 LAMPS = {
     "key": ((6.4467, -2.9052, 4.2584), (1.0, 0.9323, 0.8167), 100.0),
     "fill": ((-4.6711, -4.0136, 3.0112), (0.7617, 0.8177, 1.0), 30.0),
     "back": ((-1.1685, 2.6460, 5.8157), (1.0, 1.0, 1.0), 50.0),
 }
-# A spot's light falls off linearly between these angles; a square's with the cosine. They differ by 0.04 up to 60 degrees.
+# A spot's light falls off linearly between these angles, a square's with the cosine: up to 60 degrees the difference is
+# at most 0.06.
 SPOT = (12.0, 120.0)
 # Direction and irradiance. The strength of 0.45 in CLEVR's file would come to another number; with this one the empty
 # room has the tones of the published backgrounds (root mean square of the difference: 0.01 of white, in linear light).
@@ -119,7 +119,9 @@ class Renderer:
             self._light("ground", empty, self.coarse, pattern) for pattern in range(PATTERNS)
         ]
         mean = np.mean(self.patterns, axis=0)
-        self.room = _doubled(ndimage.gaussian_filter(mean, (side / 64, side / 64, 0), mode="nearest"))
+        self.room = _doubled(
+            ndimage.gaussian_filter(mean, (side / 64, side / 64, 0), mode="nearest")
+        )
 
     def render(self, things: tuple[Thing, ...], pattern: int) -> Rendered:
         """One scene with sampling pattern `pattern` (taken modulo PATTERNS)."""
@@ -140,7 +142,7 @@ class Renderer:
         )
         which = np.array(mi.render(real, sensor=self.middles, integrator=self.which, spp=1))
         mask = _places(real, names, which[..., -1])
-        # An object's edge reaches half a pixel further, and the darkest of its shadow another: these pixels belong to the objects.
+        # An object's edge reaches half a pixel further, and the darkest of its shadow another pixel.
         touched = ndimage.binary_dilation(mask >= 0, np.ones((2 * _REACH + 1, 2 * _REACH + 1)))
 
         # What metal throws back onto the ground (caustics) is left out: CLEVR's renderer smooths it away, and here
@@ -170,7 +172,7 @@ class Renderer:
         # what the authors' loader makes.
         for axis in (0, 1):
             light = ndimage.correlate1d(light, [1 / 8, 6 / 8, 1 / 8], axis, mode="nearest")
-        return Rendered(_displayed(light), mask)
+        return Rendered(displayed(light), mask)
 
     def _light(self, what: str, scene: Any, sensor: Any, seed: int) -> NDArray[np.float64]:
         """(H, W, 3), linear."""
@@ -181,7 +183,12 @@ class Renderer:
         mi = mitsuba()
         material = self.materials[material_name, thing.colour]
         if thing.shape == "sphere":
-            return {"type": "sphere", "center": list(thing.position), "radius": RADIUS, "bsdf": material}
+            return {
+                "type": "sphere",
+                "center": list(thing.position),
+                "radius": RADIUS,
+                "bsdf": material,
+            }
         form = mesh(thing.shape)
         normal = form.normal @ turned(thing.yaw).T
         return _mesh(mi, placed(thing), normal, form.face, material)
@@ -190,7 +197,7 @@ class Renderer:
 def _sensor(
     side: int, window: tuple[int, int, int, int], samples: int, middles: bool = False
 ) -> Any:
-    """CLEVR's camera on a window (x0, y0, x1, y1) of the canvas; with `middles`, one ray through each pixel's middle."""
+    """CLEVR's camera on a window (x0, y0, x1, y1) of the canvas; `middles`: one ray through each pixel's middle."""
     mi = mitsuba()
     look = mi.ScalarTransform4f().look_at(origin=list(CAMERA), target=[0, 0, 0], up=[0, 0, 1])
     film = {
@@ -203,7 +210,9 @@ def _sensor(
         "crop_height": window[3] - window[1],
         "pixel_format": "rgb",
         "component_format": "float32",
-        "rfilter": {"type": "box"},  # so that the samples of a pixel are its own, and stay stratified
+        "rfilter": {
+            "type": "box"
+        },  # so that the samples of a pixel are its own, and stay stratified
     }
     sampler = {"type": "stratified", "jitter": False} if middles else {"type": "multijitter"}
     return mi.load_dict(
@@ -279,7 +288,7 @@ def _doubled(image: NDArray[np.float64]) -> NDArray[np.float64]:
     return doubled
 
 
-def _displayed(light: NDArray[np.float64]) -> NDArray[np.uint8]:
+def displayed(light: NDArray[np.float64]) -> NDArray[np.uint8]:
     """(H, W, 3) linear to (3, H, W) sRGB bytes, as Blender's view transform "Default"."""
     light = np.clip(light, 0, 1)
     display = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
@@ -289,7 +298,9 @@ def _displayed(light: NDArray[np.float64]) -> NDArray[np.uint8]:
 def _mesh(mi: Any, vertex: Any, normal: Any, face: Any, material: Any) -> Any:
     properties = mi.Properties()
     properties["bsdf"] = material
-    made = mi.Mesh("mesh", len(vertex), len(face), properties, has_vertex_normals=normal is not None)
+    made = mi.Mesh(
+        "mesh", len(vertex), len(face), properties, has_vertex_normals=normal is not None
+    )
     parameters = mi.traverse(made)
     parameters["vertex_positions"] = np.ravel(vertex).astype(np.float32)
     if normal is not None:
@@ -305,9 +316,7 @@ def _stage(mi: Any) -> dict[str, Any]:
     across = np.cross([0, 0, 1], along)
     profile = np.array(SWEEP, dtype=float)
     vertex = np.concatenate(
-        [
-            profile[:, :1] * along + profile[:, 1:] * [0, 0, 1] + side * across for side in WIDTH
-        ]
+        [profile[:, :1] * along + profile[:, 1:] * [0, 0, 1] + side * across for side in WIDTH]
     )
     slope = np.gradient(profile[:, 1], profile[:, 0])
     normal = np.stack([-slope[:, None] * along + [0, 0, 1]] * 2).reshape(-1, 3)
@@ -318,7 +327,10 @@ def _stage(mi: Any) -> dict[str, Any]:
         [np.stack([left + n, left + 1 + n, left + 1], 1), np.stack([left + n, left + 1, left], 1)]
     )
     grey = mi.load_dict(
-        {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": GROUND}}}
+        {
+            "type": "twosided",
+            "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": GROUND}},
+        }
     )
     stage: dict[str, Any] = {"type": "scene", "ground": _mesh(mi, vertex, normal, face, grey)}
     for name, (position, colour, power) in LAMPS.items():
@@ -353,7 +365,9 @@ def _sun_point(direction: NDArray[np.float64], point: int) -> NDArray[np.float64
     across = np.cross(direction, [0, 0, 1])
     across /= np.linalg.norm(across)
     along = np.cross(across, direction)
-    moved: NDArray[np.float64] = direction + radius * (np.cos(angle) * across + np.sin(angle) * along)
+    moved: NDArray[np.float64] = direction + radius * (
+        np.cos(angle) * across + np.sin(angle) * along
+    )
     return moved
 
 

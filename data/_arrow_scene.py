@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import combinations
-from typing import Any
+from functools import cache
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +91,8 @@ def sample(seed: int, split: Split, index: int) -> tuple[Thing, ...]:
         things = []
         for slot, shape, colour in zip(SLOTS, shapes, colours, strict=True):
             right, away = (
-                uniform(low, high, attempt, slot, axis) for axis, (low, high) in enumerate(ZONES[slot])
+                uniform(low, high, attempt, slot, axis)
+                for axis, (low, high) in enumerate(ZONES[slot])
             )
             height = ARROW_HEIGHT / 2 if shape == "arrow" else RADIUS
             x, y, z = to_world(np.array([right, away, height]))
@@ -103,7 +103,9 @@ def sample(seed: int, split: Split, index: int) -> tuple[Thing, ...]:
                 yaw = (yaw + uniform(-YAW_ERROR, YAW_ERROR, attempt, "yaw error")) % 360
             else:
                 yaw = uniform(0, 360, attempt, slot, "yaw")
-            things.append(Thing(shape, colour, material, slot, (float(x), float(y), float(z)), yaw, unique))
+            things.append(
+                Thing(shape, colour, material, slot, (float(x), float(y), float(z)), yaw, unique)
+            )
         if _lawful(things):
             return tuple(things)
         attempt += 1
@@ -120,8 +122,7 @@ def _lawful(things: list[Thing]) -> bool:
     if depths.index(min(depths)) != SLOTS.index("front"):
         return False
     for box, depth in zip(boxes, depths, strict=True):
-        covers = [(0.0, 0.0, 1.0, 1.0)]
-        if _overlap(box, covers[0]) < (1 - HIDDEN) * _area(box):
+        if _overlap(box, (0, 0, 1, 1)) < (1 - HIDDEN) * _area(box):
             return False
         for cover, nearer in zip(boxes, depths, strict=True):
             if nearer < depth and _overlap(box, cover) > HIDDEN * _area(box):
@@ -206,7 +207,7 @@ def turned(yaw: float) -> Floats:
     return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
 
-@lru_cache(maxsize=None)
+@cache
 def mesh(shape: str) -> Mesh:
     """The mesh of "cube", "cylinder", "sphere" or "arrow" (pointing along x)."""
     return {"cube": _cube, "cylinder": _cylinder, "sphere": _sphere, "arrow": _arrow}[shape]()
@@ -237,7 +238,9 @@ def _cube(bevel: float = 0.1, steps: int = 4) -> Mesh:
 def _cylinder(bevel: float = 0.08, steps: int = 4, around: int = 64) -> Mesh:
     """A cylinder with rounded rims: a profile turned about the vertical."""
     angle = np.linspace(0, math.pi / 2, steps + 1)
-    rim_normal = np.stack([np.sin(angle), np.cos(angle)], axis=1)  # (radius, height), from the top outwards
+    rim_normal = np.stack(
+        [np.sin(angle), np.cos(angle)], axis=1
+    )  # (radius, height), from the top outwards
     rim = 1 - bevel + bevel * rim_normal
     down = np.array([1.0, -1.0])
     profile = np.concatenate([[[0.0, 1.0]], rim, (rim * down)[::-1], [[0.0, -1.0]]])
@@ -270,7 +273,15 @@ def _arrow(bevel: float = 0.04) -> Mesh:
     """A block arrow: seven corners, upright walls, a chamfered upper edge."""
     neck, head, shaft = -0.05, 0.62, 0.27  # where the head begins, half its width, half the shaft's
     outline = ARROW_HALF_LENGTH * np.array(
-        [(1, 0), (neck, head), (neck, shaft), (-1, shaft), (-1, -shaft), (neck, -shaft), (neck, -head)]
+        [
+            (1, 0),
+            (neck, head),
+            (neck, shaft),
+            (-1, shaft),
+            (-1, -shaft),
+            (neck, -shaft),
+            (neck, -head),
+        ]
     )  # counter-clockwise from the tip
     half = ARROW_HEIGHT / 2
     rings = [
@@ -282,7 +293,7 @@ def _arrow(bevel: float = 0.04) -> Mesh:
         )
     ]
     triangles = []
-    for lower, upper in zip(rings, rings[1:], strict=False):
+    for lower, upper in pairwise(rings):
         for i in range(7):
             j = (i + 1) % 7
             triangles += [(lower[i], lower[j], upper[j]), (lower[i], upper[j], upper[i])]
@@ -307,7 +318,10 @@ def _inset(outline: Floats, by: float) -> Floats:
 
 def _quads(corner: NDArray[np.int64]) -> NDArray[np.int64]:
     """Two triangles for each cell of a grid of vertex numbers."""
-    a, b, c, d = (part.ravel() for part in (corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:]))
+    a, b, c, d = (
+        part.ravel()
+        for part in (corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:])
+    )
     return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
 
 

@@ -1,5 +1,6 @@
-"""One process of several that make the images of a split: `python -m reprise.data._arrow_worker OPTIONS SPLIT K N PARENT`.
+"""One process of several that make the images of a split.
 
+`python -m reprise.data._arrow_worker OPTIONS SPLIT K N PARENT` (options as JSON, the parent's process id).
 It makes every image i with i % N = K that is not there, and ends early when its parent is gone.
 """
 

@@ -1,8 +1,8 @@
 """Images that are made once and then read: shards of a split on the disk, resumable, memory-mapped.
 
 A split lies in one folder. Image i of shard k is first written as `parts/<i>.npz`, whole or not at all; when all of a
-shard's images are there, `<first>.npy` (N, C, H, W) and, before it, `<first>.json` (what is known of each image, and the
-SHA-256 of its pixels) take their place. Whatever kills the work loses the images that were being made and no other.
+shard's images are there, `<first>.npy` (N, C, H, W) and, before it, `<first>.json` (what is known of each image, and
+the SHA-256 of its pixels) take their place. Whatever kills the work loses the images that were being made and no other.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Shards:
             return
         image, truth = make(index)
         if image.shape != self.shape or image.dtype != np.uint8:
-            raise ValueError(f"image {index} is {image.dtype} {image.shape}, expected uint8 {self.shape}")
+            raise ValueError(
+                f"image {index} is {image.dtype} {image.shape}, expected uint8 {self.shape}"
+            )
         buffer = io.BytesIO()
         np.savez(buffer, image=image, truth=np.array(json.dumps(truth)))
         write_bytes(path, buffer.getvalue())
@@ -96,12 +98,14 @@ class Shards:
         for i in range(start + held, start + size):
             path = self._part(i)
             try:
-                with np.load(path, allow_pickle=False) as part:
+                with path.open("rb") as packed, np.load(packed, allow_pickle=False) as part:
                     images[i - start] = part["image"]
                     truths.append(json.loads(str(part["truth"])))
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 path.unlink()
-                raise DataError(f"{path} cannot be read ({error}) and was removed; call again") from error
+                raise DataError(
+                    f"{path} cannot be read ({error}) and was removed; call again"
+                ) from error
             truths[-1]["sha256"] = hashlib.sha256(images[i - start].tobytes()).hexdigest()
         # The truths first: a shard is there when its images are. More truths than images do no harm.
         write_text(self._images(start).with_suffix(".json"), json.dumps(truths))

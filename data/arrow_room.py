@@ -4,11 +4,10 @@ Jiang & Ahn, "Generative Neurosymbolic Machines", NeurIPS 2020, section 4. The p
 without checksums. So there are two sources: "render", our own pictures of the same rule, which are called *ArrowRoom-R*
 wherever they are named and are never the published set; and "archive", the published files, where a user has them.
 
-Rendered scenes are a function of (seed, split, index): `_arrow_scene` draws what stands where, `_arrow_render` makes the
-picture with Mitsuba 3 (`pip install 'reprise[render]'`). They are rendered once, below the cache folder (REPRISE_CACHE, or
-the user's), by whoever needs them first; `reprise data render arrow_room --tier mini` does it ahead of time.
-
-    python -m reprise.data.arrow_room     lays renders beside real images and measures them (reports/arrow_room.md)
+Rendered scenes are a function of (seed, split, index): `_arrow_scene` draws what stands where, `_arrow_render` makes
+the picture with Mitsuba 3 (`pip install 'reprise[render]'`). They are rendered once, into the cache folder
+(REPRISE_CACHE, or the user's), by whoever needs them first; `reprise data render arrow_room --tier mini` does it ahead
+of time. `_arrow_report` lays renders beside real images and measures them (reports/arrow_room.md).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from ..core.errors import DataError, UsageError
 from ..core.randomness import stream
 from ..core.workspace import cache_folder
 from . import _arrow_archive, _arrow_scene
-from ._arrow_scene import SHAPES, SLOTS, Thing
+from ._arrow_scene import SHAPES, Thing
 from ._shards import SHARD, Make, Shards, Truth
 
 __all__ = ["ArrowRoom"]
@@ -114,9 +113,9 @@ class ArrowRoom(Dataset):
         """All that is known of each scene of a split, made now where it is not there yet. Of a render, ready for JSON:
 
         dataset ("ArrowRoom-R"), split, image_index, seed, renderer, sha256 (of the pixels), material, unique_slot, and
-        objects, in the order left, middle, right, front (the arrow). Of each object: shape, color, material, slot, unique,
-        3d_coords (its centre; z up, the ground at 0), rotation (yaw in degrees, counter-clockwise from above; where the
-        arrow points), pixel_coords (x, y of the centre in pixels and its depth), pixel_box (tight x0, y0, x1, y1, ends
+        objects, in the order left, middle, right, front (the arrow). Of each object: shape, color, material, slot,
+        unique, 3d_coords (its centre; z up, the ground at 0), rotation (yaw in degrees, counter-clockwise from above;
+        where the arrow points), pixel_coords (x, y of the centre in pixels and its depth), pixel_box (tight x0, y0, x1, y1, ends
         exclusive, of the pixels whose middle shows it; -1 where none does), visible_pixels, and silhouette_box (of the
         whole object, hidden or outside or not). Of an image of the archive: file, and scene where the archive has it.
         """
@@ -140,7 +139,7 @@ class ArrowRoom(Dataset):
         with shards.alone():
             shards.gather()
             missing = shards.missing()
-            workers = min(workers or len(os.sched_getaffinity(0)), 1 + len(missing) // 8)
+            workers = min(workers or _cores(), 1 + len(missing) // 8)
             if workers == 1:
                 made = shards.count - len(missing)
                 for done, index in enumerate(missing, made):
@@ -152,7 +151,9 @@ class ArrowRoom(Dataset):
                 self._prepare_with(workers, name, shards)
             shards.gather()
             if not shards.whole:
-                raise DataError(f"{shards.folder} is not whole after its images were made; call again")
+                raise DataError(
+                    f"{shards.folder} is not whole after its images were made; call again"
+                )
 
     def workshop(self, name: Split) -> tuple[Shards, Make]:
         """Where a split's images are kept, and the function that makes one of them."""
@@ -161,16 +162,22 @@ class ArrowRoom(Dataset):
             # Another archive is another folder of the cache.
             home = hashlib.sha256(str(_arrow_archive.data_root().resolve()).encode()).hexdigest()
             shards = Shards(
-                cache_folder() / "arrow-room" / f"{folder}-{home[:8]}" / name, count, self.info.shape
+                cache_folder() / "arrow-room" / f"{folder}-{home[:8]}" / name,
+                count,
+                self.info.shape,
             )
             return shards, lambda index: _arrow_archive.read(name, count, self.canvas, index)
         shards = Shards(
-            cache_folder() / "arrow-room-r" / f"{folder}-s{self.seed}" / name, count, self.info.shape
+            cache_folder() / "arrow-room-r" / f"{folder}-s{self.seed}" / name,
+            count,
+            self.info.shape,
         )
         return shards, functools.partial(render, self.seed, name, self.canvas)
 
     def _doing(self, name: Split) -> str:
-        return f"render ArrowRoom-R {name}" if self.source == "render" else f"read Arrow room {name}"
+        return (
+            f"render ArrowRoom-R {name}" if self.source == "render" else f"read Arrow room {name}"
+        )
 
     def _prepare_with(self, workers: int, name: Split, shards: Shards) -> None:
         """Processes of their own rather than a pool's: the caller may be a worker itself, and may not have children."""
@@ -208,6 +215,10 @@ class ArrowRoom(Dataset):
                 f"a process that makes images of {self.info.name} ended with {code}: "
                 f"{lines[-1] if lines else 'it said nothing'}"
             )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.lru_cache(maxsize=8)
