@@ -2,8 +2,8 @@
 
 Four folders `split-00000-20000` ... `split-60000-80000`, each with `images/*.png` and, in CLEVR's format,
 `scenes/*.json`. Train is the first three; of the fourth the first 6,000 images are valid and the next 6,000 test. Files
-are in the order of the last integer of their names. The archive has no checksum anywhere, so none is checked: the digest
-in a row says which images were read. It is never fetched (its links are short links that may change).
+are in the order of the last integer of their names. The archive has no checksum anywhere, so none is checked: the
+digest in a row says which images were read. It is never fetched (its links are short links that may change).
 """
 
 from __future__ import annotations

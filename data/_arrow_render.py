@@ -143,7 +143,9 @@ class Renderer:
         which = np.array(mi.render(real, sensor=self.middles, integrator=self.which, spp=1))
         mask = _places(real, names, which[..., -1])
         # An object's edge reaches half a pixel further, and the darkest of its shadow another pixel.
-        touched = ndimage.binary_dilation(mask >= 0, np.ones((2 * _REACH + 1, 2 * _REACH + 1)))
+        touched = ndimage.binary_dilation(
+            mask >= 0, np.ones((2 * _REACH + 1, 2 * _REACH + 1), bool)
+        )
 
         # What metal throws back onto the ground (caustics) is left out: CLEVR's renderer smooths it away, and here
         # it would be noise. So the ground sees matte objects.
@@ -270,10 +272,9 @@ def _most(image: NDArray[np.float64]) -> NDArray[np.float64]:
 def _filled(image: NDArray[np.float64], hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(h, w, 3) where squares of two by two pixels that are `hidden` (2h, 2w) take the value of the nearest that is
     not; then smoothed."""
-    half_hidden = hidden.reshape(image.shape[0], 2, image.shape[1], 2).any(axis=(1, 3))
-    nearest = ndimage.distance_transform_edt(
-        half_hidden, return_distances=False, return_indices=True
-    )
+    squares = hidden.reshape(image.shape[0], 2, image.shape[1], 2)
+    half_hidden = np.asarray(np.any(squares, axis=(1, 3)))
+    _, nearest = ndimage.distance_transform_edt(half_hidden, return_indices=True)
     smooth: NDArray[np.float64] = ndimage.gaussian_filter(
         image[tuple(nearest)], (0.7, 0.7, 0), mode="nearest"
     )

@@ -12,6 +12,7 @@ The *room's frame* is (right, away, up) as the camera sees it, with the origin w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, pairwise
@@ -88,7 +89,7 @@ def sample(seed: int, split: Split, index: int) -> tuple[Thing, ...]:
     material = MATERIALS[stream(*key, "material") % 2]
     attempt = 0
     while True:
-        things = []
+        things: list[Thing] = []
         for slot, shape, colour in zip(SLOTS, shapes, colours, strict=True):
             right, away = (
                 uniform(low, high, attempt, slot, axis)
@@ -198,7 +199,8 @@ class Mesh:
 
 def placed(thing: Thing) -> Floats:
     """(V, 3): the vertices of an object's mesh in the world."""
-    return mesh(thing.shape).vertex @ turned(thing.yaw).T + np.array(thing.position)
+    vertex: Floats = mesh(thing.shape).vertex @ turned(thing.yaw).T + np.array(thing.position)
+    return vertex
 
 
 def turned(yaw: float) -> Floats:
@@ -210,7 +212,13 @@ def turned(yaw: float) -> Floats:
 @cache
 def mesh(shape: str) -> Mesh:
     """The mesh of "cube", "cylinder", "sphere" or "arrow" (pointing along x)."""
-    return {"cube": _cube, "cylinder": _cylinder, "sphere": _sphere, "arrow": _arrow}[shape]()
+    makers: dict[str, Callable[[], Mesh]] = {
+        "cube": _cube,
+        "cylinder": _cylinder,
+        "sphere": _sphere,
+        "arrow": _arrow,
+    }
+    return makers[shape]()
 
 
 def _cube(bevel: float = 0.1, steps: int = 4) -> Mesh:
@@ -221,7 +229,8 @@ def _cube(bevel: float = 0.1, steps: int = 4) -> Mesh:
     u, v = np.meshgrid(line, line, indexing="ij")
     side = len(line)
     corner = np.arange(side * side).reshape(side, side)
-    vertices, faces = [], []
+    vertices: list[Floats] = []
+    faces = []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             point = np.empty((side * side, 3))
@@ -313,7 +322,8 @@ def _inset(outline: Floats, by: float) -> Floats:
     before = np.roll(inwards, 1, axis=0)
     # The corner of two moved lines: along the bisector, by / cos(half the angle between their normals).
     bisector = inwards + before
-    return outline + by * 2 * bisector / (bisector**2).sum(axis=1, keepdims=True)
+    moved: Floats = outline + by * 2 * bisector / (bisector**2).sum(axis=1, keepdims=True)
+    return moved
 
 
 def _quads(corner: NDArray[np.int64]) -> NDArray[np.int64]:

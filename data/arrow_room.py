@@ -31,7 +31,7 @@ from ..core import progress
 from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Objects, Split
 from ..core.errors import DataError, UsageError
 from ..core.randomness import stream
-from ..core.workspace import cache_folder
+from ..core.workspace import cache_folder, data_root
 from . import _arrow_archive, _arrow_scene
 from ._arrow_scene import SHAPES, Thing
 from ._shards import SHARD, Make, Shards, Truth
@@ -114,10 +114,11 @@ class ArrowRoom(Dataset):
 
         dataset ("ArrowRoom-R"), split, image_index, seed, renderer, sha256 (of the pixels), material, unique_slot, and
         objects, in the order left, middle, right, front (the arrow). Of each object: shape, color, material, slot,
-        unique, 3d_coords (its centre; z up, the ground at 0), rotation (yaw in degrees, counter-clockwise from above;
-        where the arrow points), pixel_coords (x, y of the centre in pixels and its depth), pixel_box (tight x0, y0, x1, y1, ends
-        exclusive, of the pixels whose middle shows it; -1 where none does), visible_pixels, and silhouette_box (of the
-        whole object, hidden or outside or not). Of an image of the archive: file, and scene where the archive has it.
+        unique, 3d_coords (its centre; z up, the ground at 0), rotation (yaw in degrees, counter-clockwise from above:
+        where the arrow points), pixel_coords (x, y of the centre in pixels, and its depth), pixel_box (tight x0, y0,
+        x1, y1, ends exclusive, of the pixels whose middle shows it; -1 where none does), visible_pixels, and
+        silhouette_box (of the whole object, whatever hides it). Of an image of the archive: file, and scene if it has
+        one.
         """
         self.prepare(name)
         return _truths(self.workshop(name)[0])
@@ -160,7 +161,7 @@ class ArrowRoom(Dataset):
         count, folder = getattr(self, name), f"v{self.version}-{self.canvas}"
         if self.source == "archive":
             # Another archive is another folder of the cache.
-            home = hashlib.sha256(str(_arrow_archive.data_root().resolve()).encode()).hexdigest()
+            home = hashlib.sha256(str(data_root().resolve()).encode()).hexdigest()
             shards = Shards(
                 cache_folder() / "arrow-room" / f"{folder}-{home[:8]}" / name,
                 count,

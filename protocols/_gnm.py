@@ -511,15 +511,15 @@ ARROW_ROOM = (
         "which two shapes and where the odd one stands",
         "two of the three share a shape",
         "the generator was not released",
-        "the ordered pair of different shapes, the odd one's place, each colour and the material: uniform and independent",
+        "the ordered pair of different shapes, the odd one's place, each colour, the material: uniform and independent",
         "section 4, Goals and Datasets",
     ),
     Deviation(
         "renderer",
-        "'similar to CLEVR'",
+        "'a 3D space similar to CLEVR'",
         "the generator was not released; CLEVR's uses Blender's Cycles",
-        "Mitsuba 3 with CLEVR's camera (no jitter), ground, colours and lamps; the sun's strength fitted to the published "
-        "inputs; rubber without its velvet layer, metal without anisotropy and caustics, two or three reflections",
+        "Mitsuba 3 with CLEVR's camera (no jitter), ground, colours and lamps; the sun's strength fitted to the "
+        "published inputs; rubber without its velvet layer, metal without anisotropy and caustics, few reflections",
         "Johnson et al. 2017, released generator; reports/arrow_room.md",
     ),
 )

@@ -309,11 +309,14 @@ def test_a_kill_loses_only_the_images_in_flight_and_leaves_no_wrong_file(
     for index in (made[0], made[-1]):
         with np.load(shards._part(index)) as part:
             np.testing.assert_array_equal(part["image"], render(0, "train", 32, index)[0])
-    rendered = []
+    rendered: list[int] = []
     _, make = data.workshop("train")
-    monkeypatch.setattr(
-        ArrowRoom, "workshop", lambda self, name: (shards, lambda i: rendered.append(i) or make(i))
-    )
+
+    def noted(index: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        rendered.append(index)
+        return make(index)
+
+    monkeypatch.setattr(ArrowRoom, "workshop", lambda self, name: (shards, noted))
     data.prepare("train", workers=1)
     assert sorted(rendered) == sorted(set(range(24)) - set(made))
     assert not any(path.exists() for path in before)  # gathered into the shard
