@@ -407,7 +407,7 @@ def archive(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
             )
             scene = {"objects": [{"shape": "arrow", "pixel_coords": [1, 2, 3]}], "n": number}
             (root / part / "scenes" / f"{name}.json").write_text(json.dumps(scene))
-            number += 7
+            number += 2
     return root
 
 
@@ -416,7 +416,7 @@ def test_the_archive_is_read_in_the_order_of_its_numbers_and_reduced_as_its_auth
 ) -> None:
     data = ArrowRoom("archive", 32, 3, 3, 2)
     assert data.info.name == "arrow-room"
-    numbers = {"train": [0, 7, 14], "valid": [21, 28, 35], "test": [42, 49]}
+    numbers = {"train": [0, 2, 4], "valid": [6, 8, 10], "test": [12, 14]}
     for name in SPLITS:
         examples = data.split(name)
         assert examples.objects is None
