@@ -97,9 +97,10 @@ BETA = (
 CONVDRAW = (
     Deviation(
         "architecture of ConvDRAW",
-        "kernel 3, no wiring given for z; 1.5M parameters on MNIST",
+        "kernel 3, no wiring given for z; 4.7M parameters for the Arrow room, 1.5M on MNIST",
         "not released",
-        "kernel 3, Algorithm 1's wiring, a convolution decoding z: 1.67M; no reading gives 1.5M and 4.7M at once",
+        "kernel 3, Algorithm 1's wiring, a convolution decoding z: 5,053,355 and 1,670,105; no reading gives 4.7M and "
+        "1.5M at once (kernel 1 and an MLP decoding z: 4,764,715 and 1,919,769)",
         "supplement, section 4.2, Tables 3, 7 and 9",
     ),
 )
@@ -108,7 +109,7 @@ VAE = (
         "width of the VAE's latent",
         "a head of 128 channels and a decoder that takes 128",
         "not released",
-        "64 dimensions (the head gives mean and deviation); 1.42M parameters",
+        "64 dimensions (the head gives mean and deviation), the encoder 128 wide on every dataset: 1.42M parameters",
         "supplement, section 4.2, Tables 3 and 8",
     ),
 )
@@ -214,6 +215,17 @@ RESAMPLING = (
         "unknown",
         "every part of z^s from p(z^s | z^g), presence as a hard Bernoulli draw; no pixel noise",
         "supplement, Figures 5 and 6",
+    ),
+)
+
+TRAVERSALS = (
+    Deviation(
+        "what is moved in a traversal",
+        "objects one by one, and the scene as a whole, by manipulating the latents; figures not at hand",
+        "no code for it",
+        "the object that is surest in its image, by its z^where at the posterior's mode; z^g on the straight line "
+        "between posterior draws for two images, with z^s and z^b at the mode of their priors",
+        "section 4.1",
     ),
 )
 

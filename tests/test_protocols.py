@@ -86,6 +86,7 @@ def test_the_items_of_the_paper_are_all_there() -> None:
         "gnm_curriculum",
         "gnm_decompositions",
         "gnm_detections",
+        "gnm_traversals",
         "gnm_supp_table1",
         "gnm_supp_table2",
         "gnm_supp_table3",
@@ -323,6 +324,7 @@ def test_protocols_share_the_runs_of_the_tables_and_train_few_at_tier_demo() -> 
         "gnm_representation": 0,
         "gnm_detections": 1,  # SPACE on the Arrow room
         "gnm_decompositions": 0,
+        "gnm_traversals": 0,
         "gnm_beta_sweep": 0,
         "gnm_ablations": 3,  # on MNIST-4
         "gnm_curriculum": 1,
