@@ -268,7 +268,9 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         run=run.id,
         cell=digest,
         dialect=metric.dialect,
-        stand_in=", ".join(dict.fromkeys(filter(None, (run.data.info.stand_in, data.info.stand_in)))),
+        stand_in=", ".join(
+            dict.fromkeys(filter(None, (run.data.info.stand_in, data.info.stand_in)))
+        ),
         better=metric.better,
     )
     return Planned(resolved, run, row)

@@ -119,7 +119,8 @@ def share_swept(
     inside_y = (y >= np.floor(first[..., 1:])) & (y < np.ceil(last[..., 1:]))
     within = np.einsum("ndshw,ndsh,ndsw->n", change, inside_y * 1.0, inside_x * 1.0)
     total = change.sum((1, 2, 3, 4))
-    return np.divide(within, total, out=np.ones_like(total), where=total > 0)
+    share: NDArray[np.float64] = np.divide(within, total, out=np.ones_like(total), where=total > 0)
+    return share
 
 
 def detour(way: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -127,7 +128,8 @@ def detour(way: NDArray[np.uint8]) -> NDArray[np.float64]:
     steps = np.diff(way.astype(np.float64), axis=1)
     length = np.sqrt(np.square(steps).sum((2, 3, 4))).sum(1)
     ends = np.sqrt(np.square(steps.sum(1)).sum((1, 2, 3)))
-    return np.divide(length, ends, out=np.ones_like(length), where=ends > 0)
+    ratio: NDArray[np.float64] = np.divide(length, ends, out=np.ones_like(length), where=ends > 0)
+    return ratio
 
 
 def refuse(images: Tensor, expected: tuple[int, ...], whose: str) -> None:

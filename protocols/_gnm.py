@@ -430,6 +430,13 @@ WHAT_CLASSIFICATION = (
 
 SPACE = (
     Deviation(
+        "length of SPACE's training",
+        "not stated",
+        "160,000 updates in SPACE's released settings for rooms",
+        "160,000; at tier demo 80, since a step in colour costs three of GNM",
+        "released code",
+    ),
+    Deviation(
         "how SPACE was set up for MNIST-4 and MNIST-10",
         "not stated",
         "settings for Atari and for three-dimensional rooms only",

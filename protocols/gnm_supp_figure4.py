@@ -30,6 +30,7 @@ protocol = Gallery(
     array="samples",
     rows=8,
     columns=4,
+    sizes={"demo": ({"dataset": ("MNIST-4",)},)},
     deviations=CONVDRAW + BASELINE_TRAINING + SCENES + ARROW_ROOM + SAMPLING,
 )
 # fmt: on

@@ -33,6 +33,10 @@ protocol = Table(
     metrics={"Parameters": metric("parameters")},
     rows=("model",),
     columns=("dataset", "metric"),
+    sizes={"demo": (
+        {"dataset": ("MNIST-10", "MNIST-4")},
+        {"dataset": ("ARROW",), "model": ("GNM", "GENESIS", "VAE")},
+    )},
     deviations=GNM + GNM_ARROW + GENESIS + CONVDRAW + VAE + PARAMETERS + ARROW_ROOM,
 )
 # fmt: on

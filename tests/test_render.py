@@ -345,7 +345,11 @@ def test_a_column_of_ours_is_never_headed_by_the_published_label_alone(tmp_path:
             assert "stand-in" not in entry.judgement.reason
     assert "(tier paper)" not in table.summary
     place = workspace(tmp_path, rows, "paper")
-    report_on(place, "paper", [dataclasses.replace(SUBJECT, protocol=protocol, published=tuple(published))])
+    report_on(
+        place,
+        "paper",
+        [dataclasses.replace(SUBJECT, protocol=protocol, published=tuple(published))],
+    )
     for page in ("p.md", "p.html", "p.tex"):
         assert heading in (place.reports("paper") / page).read_text(encoding="utf-8")
     assert "ArrowRoom-R" in to_terminal(table)
@@ -359,7 +363,10 @@ def test_two_kinds_of_stand_in_data_have_two_marks() -> None:
         "*": "S-Acc",
         "**": "LL",
     }
-    assert {e.metric: e.ours.marks for e in table.entries if e.has_number} == {"S-Acc": "*", "LL": "**"}
+    assert {e.metric: e.ours.marks for e in table.entries if e.has_number} == {
+        "S-Acc": "*",
+        "LL": "**",
+    }
 
 
 def test_the_terminal_table_fits_120_columns() -> None:

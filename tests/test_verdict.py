@@ -167,7 +167,9 @@ def test_the_number_of_parameters_depends_on_no_image_and_so_on_no_stand_in() ->
     parameters = printed("8.6M", 8.6e6, better="neither")
     ours = row(8_636_446.0, dialect="exact", better="neither", stand_in="ArrowRoom-R")
     assert verdict([ours], parameters, "mini") is Verdict.EQUIVALENT
-    assert verdict([dataclasses.replace(ours, dialect="")], parameters, "mini") is Verdict.INCOMPARABLE
+    assert (
+        verdict([dataclasses.replace(ours, dialect="")], parameters, "mini") is Verdict.INCOMPARABLE
+    )
 
 
 @pytest.mark.parametrize("tier", ["demo", "mini"])
