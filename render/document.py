@@ -120,7 +120,8 @@ class Page:
         for dataset, metric, order in self.table.orders:
             tau = f"τ = {order.tau:+.2f}".replace("-", "−") if order.tau is not None else "all tied"
             pairs = order.n * (order.n - 1) // 2
-            words.append((dataset, metric, f"{tau}, {order.agree} of {pairs} pairs, n={order.n}"))
+            agreement = f"{tau}, {order.agree} of {pairs} pairs, n={order.n}"
+            words.append((self.table.headings[dataset], metric, agreement))
         return words
 
     @property

@@ -458,7 +458,7 @@ def _on(table: ResultTable, dataset: str) -> str:
 
 def _ours_on(table: ResultTable, dataset: str) -> str:
     found = next((e.stand_in for e in table.entries if e.dataset == dataset and e.stand_in), "")
-    return f"\n({found})" if found else ""
+    return f"\n(ours: {found})" if found else ""
 
 
 # Files --------------------------------------------------------------------------------------------------------------
