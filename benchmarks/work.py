@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from reprise.baselines.convdraw import ConvDRAW
 from reprise.baselines.genesis import GENESIS
+from reprise.baselines.space import SPACE
 from reprise.baselines.vae import VAE
 from reprise.benchmarks.contest import Work
 from reprise.core.dataset import DatasetInfo
-from reprise.core.model import GenerativeModel
+from reprise.core.model import GenerativeModel, Recipe
 from reprise.core.run import Run
 from reprise.core.spec import dataset, model
 from reprise.data.scenes import Scenes
@@ -27,12 +30,16 @@ from reprise.tests.straightforward import (
     plainly,
 )
 from reprise.tests.straightforward_genesis import StraightforwardGENESIS
+from reprise.tests.straightforward_space import straightforward_space
 from reprise.training.engine import Precision, choose, computing, cores, keep_freed_memory
 from reprise.training.fit import fit
+from torch import Tensor
 
+PROCESS = contextlib.ExitStack()  # what a contestant's process computes under, to its end
 BATCH, SIZE, STEP = 32, 128, 5_000.0
 IMAGES, PARTICLES = 16, 25  # per call of log_weights, as metrics/log_marginal.py has them
 MODELS: dict[str, type[GenerativeModel[Any]]] = {"gnm": GNM, "vae": VAE, "convdraw": ConvDRAW}
+COLOURED: dict[str, type[GenerativeModel[Any]]] = {"gnm": GNM, "genesis": GENESIS, "space": SPACE}
 
 
 def images(batch: int, size: int = SIZE) -> NDArray[np.uint8]:
@@ -57,7 +64,7 @@ def our_step(
     """One update as reprise's workers make it."""
     keep_freed_memory()
     engine = choose("cpu", precision)
-    computing(engine).__enter__()
+    PROCESS.enter_context(computing(engine))
     made, training = built(name, size, **changes)
     made = engine.place(made).train()
     optimizer = engine.optimizer(made, training)
@@ -119,41 +126,48 @@ def their_particles(name: str, keep_memory: bool = False) -> Work:
 COLOUR = DatasetInfo("arrow", (3, SIZE, SIZE), "rgb", objects=4)
 
 
-def our_genesis_step(precision: Precision, batch: int = BATCH) -> Work:
-    """One update of GENESIS with 5 components on colour images, as reprise's workers make it."""
+def _coloured(name: str) -> tuple[GenerativeModel[Any], Recipe, Tensor]:
+    """A model of colour images with its published training, and a batch of random pixels."""
+    cls = COLOURED[name]
+    recipe = cls.recipe(COLOUR)
+    torch.manual_seed(0)
+    return (
+        cls(recipe.config, COLOUR),
+        recipe,
+        torch.rand(recipe.training.batch_size, *COLOUR.shape),
+    )
+
+
+def our_colour_step(name: str, precision: Precision) -> Work:
+    """One update on colour images, as reprise's workers make it."""
     keep_freed_memory()
     engine = choose("cpu", precision)
-    computing(engine).__enter__()
-    recipe = GENESIS.recipe(COLOUR)
-    torch.manual_seed(0)
-    made = engine.place(GENESIS(recipe.config, COLOUR)).train()
-    optimizer = engine.optimizer(made, recipe.training)
-    x = torch.rand(batch, *COLOUR.shape).to(memory_format=torch.channels_last)
-    step = torch.tensor(STEP)
+    PROCESS.enter_context(computing(engine))
+    model, recipe, x = _coloured(name)
+    model = engine.place(model).train()
+    optimizer = engine.optimizer(model, recipe.training)
+    x, step = x.to(memory_format=torch.channels_last), torch.tensor(STEP)
 
     def work() -> None:
-        engine.update(made, optimizer, x, step, recipe.training.clip_norm)["loss"].item()
+        engine.update(model, optimizer, x, step, recipe.training.clip_norm)["loss"].item()
 
     return work
 
 
-def their_genesis_step(batch: int = BATCH, keep_memory: bool = False) -> Work:
-    """The same as the straightforward code makes it: every map of every component at once."""
+def their_colour_step(name: str, keep_memory: bool = False) -> Work:
+    """The same as the straightforward code makes it."""
     if keep_memory:
         keep_freed_memory()
     torch.set_num_threads(cores())
-    torch.manual_seed(0)
-    made = StraightforwardGENESIS(GENESIS.recipe(COLOUR).config, COLOUR).train()
-    optimizer = torch.optim.Adam(made.parameters(), lr=1e-3, foreach=False)
-    x, step = torch.rand(batch, *COLOUR.shape), torch.tensor(STEP)
-
-    def work() -> None:
-        optimizer.zero_grad()
-        loss, _ = made.loss(x, step)
-        loss.backward()
-        optimizer.step()
-
-    return work
+    model, recipe, x = _coloured(name)
+    plain = plainly(model)
+    if isinstance(model, SPACE):
+        plain = straightforward_space(model)
+    else:
+        plain.__class__ = StraightforwardGENESIS if name == "genesis" else StraightforwardGNM
+    assert isinstance(plain, GenerativeModel)
+    training = StraightforwardTraining(plain, clip_norm=recipe.training.clip_norm or math.inf)
+    return lambda: training(x, STEP)
 
 
 def painting(count: int) -> Work:
@@ -180,7 +194,7 @@ def rendering(glimpses: int) -> Work:
     """Decoding and pasting `glimpses` objects on each of BATCH canvases, forwards and backwards, as GNM does."""
     keep_freed_memory()
     engine = choose("cpu", "bf16")
-    computing(engine).__enter__()
+    PROCESS.enter_context(computing(engine))
     gnm, _ = built("gnm")
     assert isinstance(gnm, GNM)
     decoder = gnm.object_decoder
@@ -201,7 +215,7 @@ def rendering(glimpses: int) -> Work:
 def gpu_steps(name: str, steps: int) -> Work:
     """Some updates on the GPU and one wait for it."""
     engine = choose("cuda")
-    computing(engine).__enter__()
+    PROCESS.enter_context(computing(engine))
     made, training = built(name)
     made = engine.place(made).train()
     optimizer = engine.optimizer(made, training)
@@ -225,7 +239,7 @@ def our_weights(name: str, particles: int) -> Work:
     """One call of log_weights for IMAGES images."""
     keep_freed_memory()
     engine = choose("cpu", "fp32")
-    computing(engine).__enter__()
+    PROCESS.enter_context(computing(engine))
     ours = engine.place(built(name)[0]).eval()
     x = torch.from_numpy(images(IMAGES)).float() / 255
 
