@@ -13,7 +13,7 @@ BIN := .venv/bin
 table1: .venv/.installed
 	$(BIN)/run_protocol table1 --tier demo
 
-# Every table and figure of the paper at tier demo: embedded digits, nothing to download.
+# Every table and figure of the paper at tier demo: embedded digits and a few renders, nothing to download.
 demo: .venv/.installed
 	$(BIN)/run_protocol --all gnm --tier demo
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,6 +92,9 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
     """
 
     temperature: Tensor
+
+    # A step on images in colour costs three of GNM.
+    tiers: ClassVar = {"demo": {"steps": 80}}
 
     def __init__(self, config: SPACEConfig, data: DatasetInfo) -> None:
         super().__init__(config, data)

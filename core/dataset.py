@@ -26,12 +26,15 @@ class DatasetInfo:
 
     name: short, lower case, part of run ids (`mnist10`). shape: (C, H, W).
     objects: the most objects one image can hold; 0 where that means nothing.
+    stand_in: what these images are called where they stand in for the published ones ("ArrowRoom-R"); "" where they
+    are the published ones. It is written into every row, and no number measured on them is comparable in value.
     """
 
     name: str
     shape: tuple[int, int, int]
     pixels: Literal["gray", "binary", "rgb"] = "gray"
     objects: int = 0
+    stand_in: str = ""
 
 
 class Images(Protocol):

@@ -34,6 +34,8 @@ __all__ = [
 
 TierName: TypeAlias = Literal["demo", "mini", "paper"]
 Axis: TypeAlias = Literal["model", "dataset", "metric"]
+Block: TypeAlias = Mapping[Axis, tuple[str, ...]]
+"""Some of a protocol's cells: those whose labels are named on every axis that it has."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,13 @@ TIERS: Mapping[TierName, Tier] = {
         "demo",
         {"steps": 300, "batch_size": 16, "time_scale": 0.003},
         1,
-        "embedded digits, half-size canvas, minutes on two CPU cores",
+        "embedded digits and a few renders, half-size canvas, minutes on two CPU cores",
     ),
     "mini": Tier(
         "mini",
         {"steps": 9_000, "time_scale": 0.03},
         1,
-        "real data at the published size, schedules scaled to a shorter budget",
+        "images of the published size, schedules scaled to a shorter budget",
     ),
     "paper": Tier("paper", {}, None, "the published settings"),
 }
@@ -100,8 +102,8 @@ class Protocol:
 
     paper: the citation of the published item. train: dataset label -> dataset that its models are trained on,
     where that is another one (transfer). seeds: as many as at tier `paper`. only: model label -> the metric labels
-    it has cells for (all when absent). sizes: tier -> axis -> the only labels that are made at that tier, where the
-    whole would be too long for it; whoever names others gets them.
+    it has cells for (all when absent). sizes: tier -> the blocks of cells that are made at that tier, where the whole
+    would be too long for it; whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
     deviations: this item's part of the deviation ledger. draw: makes the figure, where the layouts below cannot.
     """
@@ -113,23 +115,24 @@ class Protocol:
     train: Mapping[str, Spec] = field(default_factory=dict)
     seeds: int = 1
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sizes: Mapping[TierName, Mapping[Axis, tuple[str, ...]]] = field(default_factory=dict)
+    sizes: Mapping[TierName, tuple[Block, ...]] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     draw: Callable[..., Any] | None = None
 
     def cells(self, name: str, seeds: int, tier: TierName = "paper") -> Iterator[Cell]:
         """All cells of a tier in reading order, seeds innermost."""
-        size = self.sizes.get(tier, {})
-        datasets = _some(self.datasets, size.get("dataset"))
-        for model_label, model_spec in _some(self.models, size.get("model")).items():
-            metrics = _some(self.metrics, self.only.get(model_label))
-            for dataset_label, dataset_spec in datasets.items():
-                for metric_label, metric_spec in _some(metrics, size.get("metric")).items():
+        blocks = self.sizes.get(tier, ({},))
+        for model_label, model_spec in self.models.items():
+            metrics = self.only.get(model_label, tuple(self.metrics))
+            for dataset_label, dataset_spec in self.datasets.items():
+                for metric_label in (label for label in self.metrics if label in metrics):
+                    labels = (model_label, dataset_label, metric_label)
+                    if not any(_holds(block, labels) for block in blocks):
+                        continue
+                    train = self.train.get(dataset_label, dataset_spec)
+                    specs = (model_spec, train, dataset_spec, self.metrics[metric_label])
                     for seed in range(seeds):
-                        train = self.train.get(dataset_label, dataset_spec)
-                        labels = (model_label, dataset_label, metric_label)
-                        specs = (model_spec, train, dataset_spec, metric_spec)
                         yield Cell(name, *labels, *specs, seed)
 
 
@@ -166,9 +169,11 @@ class Gallery(Protocol):
     stacked: bool = False
 
 
-def _some(axis: Mapping[str, Spec], wanted: tuple[str, ...] | None) -> Mapping[str, Spec]:
-    """The part of an axis whose labels are wanted; None: all of it."""
-    return axis if wanted is None else {label: axis[label] for label in axis if label in wanted}
+def _holds(block: Block, labels: tuple[str, str, str]) -> bool:
+    """Whether a cell of these labels, of model, dataset and metric, is in the block."""
+    axes: tuple[Axis, ...] = ("model", "dataset", "metric")
+    pairs = zip(axes, labels, strict=True)
+    return all(label in block[axis] for axis, label in pairs if axis in block)
 
 
 _FOLDER = Path(__file__).resolve().parent.parent / "protocols"

@@ -30,6 +30,7 @@ class ResultRow:
     metric: str
     dialect: str = ""
     seed: int = 0
+    stand_in: str = ""  # the images that stood in for the published ones, in training or measuring; "" if none did
     # the number
     status: Status = "ok"
     value: float | None = None

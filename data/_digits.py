@@ -26,6 +26,7 @@ from . import _registry
 
 Source = Literal["mnist", "digits"]
 SIDE: dict[Source, int] = {"mnist": 28, "digits": 8}
+STAND_IN: dict[Source, str] = {"mnist": "", "digits": "scikit-learn's digits"}
 _MNIST_VALID = 5_000
 
 # SHA-256 of the four official idx files, unpacked: the content, whatever layout it was read from.

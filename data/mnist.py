@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Split
 from ..core.workspace import data_root
-from ._digits import SIDE, Source, digits
+from ._digits import SIDE, STAND_IN, Source, digits
 
 __all__ = ["MNIST"]
 
@@ -31,7 +31,7 @@ class MNIST(Dataset):
     def info(self) -> DatasetInfo:
         """Named after the source, so that nobody takes one for the other."""
         side = SIDE[self.source]
-        return DatasetInfo(self.source, (1, side, side))
+        return DatasetInfo(self.source, (1, side, side), stand_in=STAND_IN[self.source])
 
     def split(self, name: Split) -> Examples:
         """The digits of one split, in file order."""

@@ -34,7 +34,7 @@ from ..core.errors import UsageError
 from ..core.randomness import stream
 from ..core.workspace import data_root
 from . import _glyphs
-from ._digits import Source
+from ._digits import STAND_IN, Source
 from ._glyphs import Glyphs
 
 __all__ = ["Scenes"]
@@ -102,6 +102,7 @@ class Scenes(Dataset):
             name=self.rule.replace("mnist", self.source),
             shape=(1, self.canvas, self.canvas),
             objects=4 if self.rule == "mnist4" else 10,
+            stand_in=STAND_IN[self.source],
         )
 
     @property

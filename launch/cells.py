@@ -23,7 +23,7 @@ from ..core.results import ResultRow
 from ..core.workspace import Workspace
 
 # What a cell file holds: everything of a row but what it is, which the plan knows and labels differently per protocol.
-PLANNED = {"protocol", "tier", "model", "train", "dataset", "metric", "seed", "better"}
+PLANNED = {"protocol", "tier", "model", "train", "dataset", "metric", "seed", "stand_in", "better"}
 PLANNED |= {"model_spec", "dataset_spec", "metric_spec", "run", "cell"}
 MEASURED = tuple(f.name for f in dataclasses.fields(ResultRow) if f.name not in PLANNED)
 

@@ -159,14 +159,19 @@ def _chosen(protocol: Protocol, request: Request) -> Protocol:
     wanted = request.models and (*request.models, *(label for label, _ in request.extra))
     # What is named is made, at a tier for which it is too long, too; a visitor's model is named by being there.
     named = {"model": wanted, "dataset": request.datasets, "metric": request.metrics}
-    sizes = {
-        axis: labels if axis != "model" else (*labels, *(label for label, _ in request.extra))
-        for axis, labels in protocol.sizes.get(request.tier, {}).items()
-        if not named[axis]
-    }
+    visitors = tuple(label for label, _ in request.extra)
+    blocks = tuple(
+        {
+            # The first block is what most models are made for, and visitors with them.
+            axis: (*labels, *visitors) if axis == "model" and place == 0 else labels
+            for axis, labels in block.items()
+            if not named[axis]
+        }
+        for place, block in enumerate(protocol.sizes.get(request.tier, ({},)))
+    )
     return dataclasses.replace(
         protocol,
-        sizes={request.tier: sizes},
+        sizes={request.tier: blocks},
         models=_filtered("model", models, wanted),
         datasets=_filtered("dataset", protocol.datasets, request.datasets),
         metrics=_filtered("metric", protocol.metrics, request.metrics),
@@ -257,8 +262,18 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         [metric_spec.name, metric.version, non_defaults(metric)],
     ]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    row = _row(resolved, tier, run=run.id, cell=digest, dialect=metric.dialect)
-    return Planned(resolved, run, dataclasses.replace(row, better=metric.better))
+    row = _row(
+        resolved,
+        tier,
+        run=run.id,
+        cell=digest,
+        dialect=metric.dialect,
+        stand_in=", ".join(
+            dict.fromkeys(filter(None, (run.data.info.stand_in, data.info.stand_in)))
+        ),
+        better=metric.better,
+    )
+    return Planned(resolved, run, row)
 
 
 def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Value]) -> Run:

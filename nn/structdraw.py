@@ -52,7 +52,8 @@ class StructDRAW(nn.Module):
     interaction: "mlp" sees the whole map at once and gives z_l (B, 32); "cnn" is local, z_l (B, 32, 4, 4).
     kernel: of both LSTMs; the supplement's Table 7 says 3, the parameter count of its Table 3 proves 1 for GNM.
     feed_canvas: whether LSTM_dec sees f besides decode(z): the code and the prose say yes, Alg. 1 says no.
-    hidden: width of the z decoder's middle layers.
+    z_decoder: width of the middle layers of the MLP that decodes z. flat_decoder: an MLP decodes the flattened z of the
+    local interaction too, instead of a convolution.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class StructDRAW(nn.Module):
         kernel: int = 1,
         feed_canvas: bool = True,
         z_decoder: tuple[int, ...] = (512, 512),
+        flat_decoder: bool = False,
     ) -> None:
         super().__init__()
         self.width, self.interaction, self.feed_canvas = width, interaction, feed_canvas
@@ -71,8 +73,10 @@ class StructDRAW(nn.Module):
         self.interaction_enc = self._interaction()
         self.interaction_dec = self._interaction()
         self.decode_z: nn.Module
-        if interaction == "mlp":
-            self.decode_z = MLP([LATENT, *z_decoder, width * GRID**2], final_plain=False)
+        self.flat = interaction == "mlp" or flat_decoder
+        if self.flat:
+            latent = LATENT if interaction == "mlp" else LATENT * GRID**2
+            self.decode_z = MLP([latent, *z_decoder, width * GRID**2], final_plain=False)
         else:
             self.decode_z = ConvStack(LATENT, [Layer(3, width)])
         self.cnn_out = nn.Conv2d(width, width, 3, padding=1)
@@ -108,8 +112,8 @@ class StructDRAW(nn.Module):
         self, z: Tensor, f: Tensor, dec: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One step of drawing: the next canvas and decoder state."""
-        d = self.decode_z(z)
-        if self.interaction == "mlp":
+        d = self.decode_z(z.flatten(1) if self.flat else z)
+        if self.flat:
             d = d.unflatten(1, (self.width, GRID, GRID))
         dec = self.lstm_dec([d, f] if self.feed_canvas else [d], dec)
         return f + self.cnn_out(dec[0]), dec

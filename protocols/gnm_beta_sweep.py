@@ -115,10 +115,10 @@ protocol = Table(
     },
     rows=("model",),
     columns=("dataset", "metric"),
-    sizes={"demo": {
+    sizes={"demo": ({
         "dataset": ("MNIST-4-10",),
         "model": ("GNM", "GNM-β-2", "GNM-8", "GNM-8-β-2", "ConvDRAW", "ConvDRAW-β-10", "ConvDRAW-8", "ConvDRAW-8-β-10"),
-    }},
+    },)},
     deviations=UNKNOWN_NUMBERS + BETA + GNM + CONVDRAW + BASELINE_TRAINING + SCENES + MNIST410 + SAMPLING
     + STRUCTURE_ACCURACY + LOG_LIKELIHOOD,
     draw=draw,

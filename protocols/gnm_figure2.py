@@ -12,7 +12,18 @@ wrong places, some unreadable, from ConvDRAW, and smears from the VAE. The figur
 """
 
 from ..core.protocol import Gallery, dataset, metric, model
-from ._gnm import BASELINE_TRAINING, CITATION, CONVDRAW, GENESIS, GNM, SAMPLING, SCENES, VAE
+from ._gnm import (
+    ARROW_ROOM,
+    BASELINE_TRAINING,
+    CITATION,
+    CONVDRAW,
+    GENESIS,
+    GNM,
+    GNM_ARROW,
+    SAMPLING,
+    SCENES,
+    VAE,
+)
 
 # fmt: off
 protocol = Gallery(
@@ -34,7 +45,10 @@ protocol = Gallery(
     reference="data",
     rows=2,
     columns=4,
-    pending=("arrow_room",),
-    deviations=GNM + GENESIS + CONVDRAW + VAE + BASELINE_TRAINING + SCENES + SAMPLING,
+    sizes={"demo": (
+        {"dataset": ("MNIST-4", "MNIST-10")},
+        {"dataset": ("Arrow room",), "model": ("GNM", "GENESIS", "VAE")},
+    )},
+    deviations=GNM + GNM_ARROW + GENESIS + CONVDRAW + VAE + BASELINE_TRAINING + SCENES + ARROW_ROOM + SAMPLING,
 )
 # fmt: on

@@ -12,7 +12,7 @@ to 0.88 and costs 300 nats of log-likelihood (supplement, Table 1). The figure h
 """
 
 from ..core.protocol import Gallery, dataset, metric, model
-from ._gnm import BASELINE_TRAINING, CITATION, CONVDRAW, SAMPLING, SCENES
+from ._gnm import ARROW_ROOM, BASELINE_TRAINING, CITATION, CONVDRAW, SAMPLING, SCENES
 
 # fmt: off
 protocol = Gallery(
@@ -30,7 +30,7 @@ protocol = Gallery(
     array="samples",
     rows=8,
     columns=4,
-    pending=("arrow_room",),
-    deviations=CONVDRAW + BASELINE_TRAINING + SCENES + SAMPLING,
+    sizes={"demo": ({"dataset": ("MNIST-4",)},)},
+    deviations=CONVDRAW + BASELINE_TRAINING + SCENES + ARROW_ROOM + SAMPLING,
 )
 # fmt: on

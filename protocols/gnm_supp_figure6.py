@@ -12,7 +12,7 @@ each panel is the standard deviation of a pixel along its row; the paper finds i
 """
 
 from ..core.protocol import Gallery, dataset, metric, model
-from ._gnm import CITATION, GNM, RESAMPLING, SCENES
+from ._gnm import ARROW_ROOM, CITATION, GNM, GNM_ARROW, RESAMPLING, SCENES
 
 # fmt: off
 protocol = Gallery(
@@ -27,7 +27,6 @@ protocol = Gallery(
     array="grid",
     rows=5,
     columns=10,
-    pending=("arrow_room",),
-    deviations=GNM + SCENES + RESAMPLING,
+    deviations=GNM + GNM_ARROW + SCENES + ARROW_ROOM + RESAMPLING,
 )
 # fmt: on

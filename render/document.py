@@ -26,7 +26,7 @@ from ..core.errors import UsageError
 from ..core.files import write_bytes, write_text
 from ..core.protocol import TIERS, Deviation, Protocol, Tier, load, names, published_path
 from ..core.results import PublishedValue, ResultRow, read
-from ..core.verdict import Verdict, stand_in
+from ..core.verdict import Verdict
 from ..core.workspace import Workspace
 from . import figures
 from .table import (
@@ -120,7 +120,8 @@ class Page:
         for dataset, metric, order in self.table.orders:
             tau = f"τ = {order.tau:+.2f}".replace("-", "−") if order.tau is not None else "all tied"
             pairs = order.n * (order.n - 1) // 2
-            words.append((dataset, metric, f"{tau}, {order.agree} of {pairs} pairs, n={order.n}"))
+            agreement = f"{tau}, {order.agree} of {pairs} pairs, n={order.n}"
+            words.append((self.table.headings[dataset], metric, agreement))
         return words
 
     @property
@@ -172,8 +173,9 @@ def page(subject: Subject, table: ResultTable, drawn: Iterable[figures.Drawn]) -
     """Gather a page from a table and the figures that were drawn of it."""
     rows = [row for entry in table.entries for row in entry.rows]
     warnings = []
-    if data := sorted({stand_in(row) for row in rows} - {""}):
-        warnings.append(f"Measured on stand-in data: {', '.join(data)}, not the data of the paper.")
+    if others := {e.dataset: e.stand_in for e in table.entries if e.has_number and e.stand_in}:
+        data = "; ".join(f"{label} on {stand_in}" for label, stand_in in others.items())
+        warnings.append(f"Measured on stand-in data, not the data of the paper: {data}.")
     if holes := sum(not entry.has_number for entry in table.entries):
         warnings.append(f"Partial: {holes} of {len(table.entries)} cells have no number yet.")
     whole, part = (
@@ -286,6 +288,7 @@ def facts_of(table: ResultTable, entry: Entry) -> list[tuple[str, str]]:
     for label, values in (
         ("run", (row.run for row in entry.rows)),
         ("cell", (row.cell for row in entry.rows)),
+        ("stands in for the paper's data", (row.stand_in for row in entry.rows)),
         ("model", (row.model_spec for row in entry.rows)),
         ("trained on", (row.train for row in entry.rows)),
         ("measured on", (f"{row.dataset_spec} {row.data_digest}".strip() for row in entry.rows)),

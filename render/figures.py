@@ -249,8 +249,8 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
             _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
             axis.set_box_aspect(rows / columns)
             if row is axes[0] and beside:
-                axis.set_title(_short(beside))
-        label = f"{_short(model)}\n{_short(below)}" if below else _short(model)
+                axis.set_title(_on(table, beside))
+        label = f"{_short(model)}\n{_on(table, below)}" if below else _short(model)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight="bold")
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
@@ -371,7 +371,7 @@ def side_by_side(table: ResultTable) -> Figure:
     for axis in axes.flat[len(columns) :]:
         axis.set_visible(False)
     for axis, (dataset, metric) in zip(axes.flat, columns, strict=False):
-        axis.set_title(f"{_short(dataset)}  {_short(metric)}")
+        axis.set_title(f"{_short(dataset)}  {_short(metric)}{_ours_on(table, dataset)}")
         axis.set_yticks(range(len(models)), [_short(model) for model in models])
         axis.set_ylim(len(models) - 0.5, -0.5)
         axis.grid(axis="x")
@@ -449,6 +449,16 @@ def _custom(
         return Drawn("Figure", "", path if stands is not None else None, fresh)
     _save(draw(rows, published, artifacts), path, source)
     return Drawn("Figure", "", path)
+
+
+def _on(table: ResultTable, dataset: str) -> str:
+    """A dataset's label, and below it what stood in for the published images."""
+    return _short(dataset) + _ours_on(table, dataset)
+
+
+def _ours_on(table: ResultTable, dataset: str) -> str:
+    found = next((e.stand_in for e in table.entries if e.dataset == dataset and e.stand_in), "")
+    return f"\n(ours: {found})" if found else ""
 
 
 # Files --------------------------------------------------------------------------------------------------------------

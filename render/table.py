@@ -25,7 +25,6 @@ from ..core.verdict import (
     is_exact,
     judge,
     order_agreement,
-    stand_in,
 )
 
 # Marks on numbers are symbols and letters; superscript digits, which would read as powers, are for words only.
@@ -34,7 +33,7 @@ CONFIDENCE_MARKS = {
     "read off a figure": ("‡", "read off a figure"),
     "recovered from the authors' files": ("§", "recovered from the authors' files"),
 }
-STAND_IN_MARK = "*"
+STAND_IN_MARK = "*"  # one more of them for each further kind of stand-in data on a page
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 LETTERS = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ"
 NO_VALUE = "–"
@@ -89,6 +88,16 @@ class Entry:
         """The verdict's word, or "none" where the paper prints nothing."""
         judged = self.printed is not None or not self.has_number
         return self.judgement.verdict.value if judged else "none"
+
+    @property
+    def stand_in(self) -> str:
+        """The images that stood in for the published ones behind our number; "" if none did, or there is no number."""
+        return ", ".join(dict.fromkeys(row.stand_in for row in self.rows if row.stand_in))
+
+    @property
+    def heading(self) -> str:
+        """The dataset's label as printed; with what ours was measured on, where that is something else."""
+        return f"{self.dataset} (ours: {self.stand_in})" if self.stand_in else self.dataset
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -146,6 +155,15 @@ class ResultTable:
         """Verdicts of the cells that have a published value; "none": measured, but nothing printed."""
         return Counter(entry.kind for entry in self.entries)
 
+    @cached_property
+    def headings(self) -> dict[str, str]:
+        """Dataset label -> its heading: whatever any of its numbers was measured on is said over all of them."""
+        found: dict[str, str] = {}
+        for entry in self.entries:
+            if found.get(entry.dataset, entry.dataset) == entry.dataset:
+                found[entry.dataset] = entry.heading
+        return found
+
     @property
     def has_published(self) -> bool:
         """Whether the paper prints any number here."""
@@ -162,7 +180,8 @@ class ResultTable:
         parts = [f"{counts[Verdict.EQUIVALENT]} of {len(published)} published cells equivalent"]
         for verdict in list(Verdict)[1:]:
             if counts[verdict]:
-                why = f" (tier {self.tier})" if verdict is Verdict.INCOMPARABLE else ""
+                below = verdict is Verdict.INCOMPARABLE and self.tier != "paper"
+                why = f" (tier {self.tier})" if below else ""
                 parts.append(f"{counts[verdict]} {verdict.value}{why}")
         return ", ".join(parts)
 
@@ -226,6 +245,16 @@ class _Notes:
     symbols: dict[str, str] = field(default_factory=dict)
     lettered: dict[str, str] = field(default_factory=dict)
     numbered: dict[str, str] = field(default_factory=dict)
+    stand_ins: list[str] = field(default_factory=list)
+
+    def stand_in(self, data: str) -> str:
+        """The mark of a number that was measured on `data` instead of the paper's."""
+        if data not in self.stand_ins:
+            self.stand_ins.append(data)
+        mark = STAND_IN_MARK * (self.stand_ins.index(data) + 1)
+        return self.symbol(
+            mark, f"measured on stand-in data ({data}), which is not the data of the paper"
+        )
 
     def symbol(self, mark: str, text: str) -> str:
         self.symbols[mark] = text
@@ -263,9 +292,8 @@ def _entry(
         spread = f" ± {number(judgement.std)}" if judgement.std is not None else ""
         ours = Text(f"{bound}{number(judgement.mean)}{spread}")
         seeds_text = f"n={judgement.n}"
-        if data := next((data for row in rows if (data := stand_in(row))), ""):
-            why = f"measured on stand-in data ({data}), which is not the data of the paper"
-            ours = Text(ours.body, notes.symbol(STAND_IN_MARK, why))
+        if data := next((row.stand_in for row in rows if row.stand_in), ""):
+            ours = Text(ours.body, notes.stand_in(data))
 
     published = difference = margin = Text(NO_VALUE)
     if printed is not None:
@@ -394,9 +422,11 @@ def long(table: ResultTable, *, terminal: bool = False) -> Grid:
     last = ("", "")
     for entry in table.entries:
         repeated = terminal and last[0] == entry.model
+        # Footnotes stand right below a terminal's table, and its lines are short.
+        dataset = entry.dataset if terminal else entry.heading
         labels = [
             Text("" if repeated else entry.model),
-            Text("" if repeated and last[1] == entry.dataset else entry.dataset),
+            Text("" if repeated and last[1] == entry.dataset else dataset),
             Text(entry.metric),
         ]
         last = (entry.model, entry.dataset)
@@ -445,10 +475,18 @@ def pivot(table: ResultTable) -> Pivot:
     header = []
     for level in range(len(columns)):
         groups = itertools.groupby(column_keys, key=lambda k: k[: level + 1])
-        header.append(tuple(Head(k[-1], len(list(group))) for k, group in groups))
+        named = columns[level] == "dataset"
+        header.append(
+            tuple(Head(table.headings[k[-1]] if named else k[-1], len(list(g))) for k, g in groups)
+        )
+
+    def said(labels: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = zip(rows, labels, strict=True)
+        return tuple(table.headings[text] if axis == "dataset" else text for axis, text in pairs)
+
     return Pivot(
         header=tuple(header),
-        lines=tuple((row, tuple(cells.get((row, c)) for c in column_keys)) for row in row_keys),
+        lines=tuple((said(r), tuple(cells.get((r, c)) for c in column_keys)) for r in row_keys),
         labels=tuple(axis.capitalize() for axis in rows),
     )
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
-from reprise.baselines.convdraw import ConvDRAW, ConvDRAWConfig
+from reprise.baselines.convdraw import ArrowConfig, ConvDRAW, ConvDRAWConfig
 from reprise.baselines.ppca import PPCA, PPCAConfig
 from reprise.baselines.vae import VAE, VAEConfig
 from reprise.core.dataset import DatasetInfo
 from reprise.nn.blocks import image_decoder
+from reprise.nn.structdraw import StructDRAW
 
 from .test_gnm import count
 
@@ -33,6 +35,50 @@ def test_readings_of_convdraw_have_their_sizes(mnist4: DatasetInfo) -> None:
     assert count(ConvDRAW(ConvDRAWConfig(), mnist4)) == 1_670_105  # 1.670M
     assert count(ConvDRAW(ConvDRAWConfig(feed_canvas=True), mnist4)) == 1_817_561  # 1.817M
     assert count(ConvDRAW(ConvDRAWConfig(kernel=1), mnist4)) == 883_673  # 0.884M
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (ArrowConfig(), 5_053_355),
+        (ArrowConfig(feed_canvas=True), 5_643_179),
+        (ArrowConfig(kernel=1), 1_907_627),
+        (ArrowConfig(kernel=1, z_decoder="mlp"), 4_764_715),  # 4.7M if truncated, as published
+        (ArrowConfig(kernel=1, z_decoder="mlp", feed_canvas=True), 4_830_251),
+    ],
+)
+def test_readings_of_convdraw_for_the_arrow_room_have_their_sizes(
+    config: ArrowConfig, parameters: int
+) -> None:
+    assert count(ConvDRAW(config, RGB)) == parameters
+
+
+def test_an_mlp_that_decodes_z_gives_the_mnist_readings_their_sizes(mnist4: DatasetInfo) -> None:
+    for feed_canvas, parameters in ((False, 1_919_769), (True, 1_936_153)):  # 1.920M, 1.936M
+        plain = ConvDRAW(ConvDRAWConfig(kernel=1, feed_canvas=feed_canvas), mnist4)
+        flat = StructDRAW(
+            64, interaction="cnn", kernel=1, feed_canvas=feed_canvas, flat_decoder=True
+        )
+        assert count(plain) - count(plain.draw) + count(flat) == parameters
+
+
+@pytest.mark.parametrize("size", [128, 64])
+def test_colour_chooses_the_wide_convdraw_and_its_images_have_three_channels(size: int) -> None:
+    data = DatasetInfo("rgb", (3, size, size), "rgb", objects=4)
+    config = ConvDRAW.recipe(data).config
+    assert config == ArrowConfig()
+    for z_decoder in ("cnn", "mlp"):
+        model = ConvDRAW(dataclasses.replace(config, z_decoder=z_decoder, draw_steps=2), data)
+        x = torch.rand(2, *data.shape)
+        assert model.reconstruct(x).shape == model.sample(2).shape == x.shape
+        assert model.log_weights(x, 2).shape == (2, 2)
+
+
+def test_the_vae_is_the_same_on_every_dataset_but_for_its_channels() -> None:
+    for channels, parameters in ((3, 1_420_587), (1, 1_419_929)):
+        data = DatasetInfo("any", (channels, 128, 128))
+        assert VAE.recipe(data).config == VAEConfig()
+        assert count(VAE(VAEConfig(), data)) == parameters
 
 
 def test_more_draw_steps_share_their_weights(mnist4: DatasetInfo) -> None:

@@ -25,6 +25,7 @@ TINY = [
     metric("discriminator_steps", pool=8, held_out=4, cap=2, every=1, batch=4, repeats=1),
     metric("log_marginal", particles=2, images=2), metric("parameters"), metric("presence", count="right", images=3),
     metric("reconstructions", images=2), metric("resampling", rows=1, draws=2), metric("samples", images=2),
+    metric("traversals", images=2, steps=3),
 ]  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_a_metric_measures_a_model_or_the_model_lacks_a_capability(what: Spec, s
     try:
         found = measure(how, it)
     except NothingToMeasure:  # fresh weights may see nothing
-        assert what.name in ("matched_objects", "what_classification")
+        assert what.name in ("matched_objects", "traversals", "what_classification")
         return
     assert math.isfinite(found.value)
     assert found.n >= 1

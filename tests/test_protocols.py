@@ -3,10 +3,11 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from reprise.core import protocol as protocols
-from reprise.core.protocol import Cell, Gallery, Table, TierName
+from reprise.core.protocol import Block, Cell, Gallery, Table, TierName
 from reprise.core.results import PublishedValue, read, to_csv
 from reprise.core.spec import Spec, build, exists, names
 from reprise.protocols._gnm import UNKNOWN_NUMBERS
@@ -86,6 +87,7 @@ def test_the_items_of_the_paper_are_all_there() -> None:
         "gnm_curriculum",
         "gnm_decompositions",
         "gnm_detections",
+        "gnm_traversals",
         "gnm_supp_table1",
         "gnm_supp_table2",
         "gnm_supp_table3",
@@ -323,6 +325,7 @@ def test_protocols_share_the_runs_of_the_tables_and_train_few_at_tier_demo() -> 
         "gnm_representation": 0,
         "gnm_detections": 1,  # SPACE on the Arrow room
         "gnm_decompositions": 0,
+        "gnm_traversals": 0,
         "gnm_beta_sweep": 0,
         "gnm_ablations": 3,  # on MNIST-4
         "gnm_curriculum": 1,
@@ -330,6 +333,72 @@ def test_protocols_share_the_runs_of_the_tables_and_train_few_at_tier_demo() -> 
     for name, few in extra.items():
         assert len(runs(name) - known) == few, name
         known |= runs(name)
+
+
+def test_the_first_command_trains_every_model_on_digits_and_gnm_on_the_arrow_room() -> None:
+    """`make table1` is a person's first command: under five minutes on two cores, rendering included."""
+    made = {(cell.dataset_label, cell.model_label) for cell in cells_of("gnm_table1", "demo")}
+    models = protocols.load("gnm_table1")[1].models
+    arrow = {("ARROW", "GNM"), ("ARROW", "GNM (as coded)")}
+    assert made == {("MNIST-4", label) for label in models} | arrow
+
+
+def test_at_tier_demo_the_costliest_models_in_colour_are_left_to_who_names_them() -> None:
+    """A run of ConvDRAW-8 on the Arrow room takes three minutes of a core, and all protocols have twenty of two."""
+    in_colour = {
+        (cell.model.name, dict(cell.model.options).get("curriculum"))
+        for name in ALL
+        for cell in cells_of(name, "demo")
+        if cell.train.name == "arrow_room"
+    }
+    assert in_colour == {
+        ("gnm", None), ("gnm", "off"), ("genesis", None), ("vae", None), ("space", None),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_column_of_the_arrow_room_says_how_ours_came_about(name: str) -> None:
+    from reprise.protocols import _gnm
+
+    protocol = protocols.load(name)[1]
+    used = {spec.name for spec in specs(name)}
+    expected = {"arrow_room": _gnm.ARROW_ROOM, "space": _gnm.SPACE, "genesis": _gnm.GENESIS}
+    if "arrow_room" in used:
+        expected["gnm"] = _gnm.GNM_ARROW
+    for what, entries in expected.items():
+        if what in used:
+            assert set(entries) <= set(protocol.deviations), what
+    assert len(set(protocol.deviations)) == len(protocol.deviations), "an entry stands twice"
+
+
+def test_renders_are_called_arrowroom_r_in_every_planned_row(tmp_path: Path) -> None:
+    from reprise.core.workspace import Workspace
+    from reprise.launch.plan import Request, plan
+
+    for tier in ("demo", "mini", "paper"):
+        asked = Request("gnm_table1", tier, models=("VAE",), metrics=("LL",), seeds=1)
+        rows = {p.row.dataset: p.row for p in plan(asked, Workspace(tmp_path)).cells}
+        assert rows["ARROW"].stand_in == "ArrowRoom-R"
+        assert rows["MNIST-4"].stand_in == ("scikit-learn's digits" if tier == "demo" else "")
+    archive = Request(
+        "gnm_table1", "paper", ("VAE",), ("ARROW",), ("LL",), 1, (("dataset.source", "archive"),)
+    )
+    (cell,) = plan(archive, Workspace(tmp_path)).cells
+    assert cell.row.stand_in == ""
+
+
+def test_a_cell_is_made_where_any_block_of_its_tier_names_it() -> None:
+    axes = {"models": "AB", "datasets": "XY", "metrics": "MN"}
+    specs_of = {
+        axis: {label: Spec("model", label) for label in text} for axis, text in axes.items()
+    }
+    blocks: tuple[Block, ...] = ({"dataset": ("X",)}, {"model": ("A",), "metric": ("M",)})
+    protocol = Table(paper="", sizes={"demo": blocks}, **specs_of)  # type: ignore[arg-type]
+    made = [
+        c.model_label + c.dataset_label + c.metric_label for c in protocol.cells("p", 1, "demo")
+    ]
+    assert made == ["AXM", "AXN", "AYM", "BXM", "BXN"]
+    assert len(list(protocol.cells("p", 2))) == 16
 
 
 def test_a_smaller_tier_makes_a_part_of_a_protocol_and_the_paper_tier_all_of_it() -> None:

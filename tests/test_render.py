@@ -300,7 +300,7 @@ def test_numbers_carry_the_digits_that_the_paper_prints() -> None:
 
 
 def test_stand_in_data_is_said_on_the_page_and_in_each_row(tmp_path: Path) -> None:
-    rows = values(tier="demo", dataset_spec="scenes(rule='mnist4', source='digits')")
+    rows = values(tier="demo", stand_in="scikit-learn's digits")
     rows = [row for row in rows if row.seed == 0]
     table = build("p", TABLE, rows, PUBLISHED, "demo")
     assert all(
@@ -314,6 +314,59 @@ def test_stand_in_data_is_said_on_the_page_and_in_each_row(tmp_path: Path) -> No
         text = (place.reports("demo") / page).read_text(encoding="utf-8")
         assert "Measured on stand-in data" in text
         assert "Tier demo" in text
+
+
+def test_a_column_of_ours_is_never_headed_by_the_published_label_alone(tmp_path: Path) -> None:
+    """The label is the key to what the paper printed; what ours was measured on stands beside it, at every tier."""
+    both = {"ARROW": dataset("arrow_room"), **DATASETS}
+    protocol = dataclasses.replace(TABLE, datasets=both)
+    arrow = [
+        dataclasses.replace(row, dataset="ARROW", stand_in="ArrowRoom-R")
+        for row in values()
+        if row.status == "ok"
+    ]
+    rows = [*values(), *arrow]
+    published = [*PUBLISHED, *(dataclasses.replace(p, dataset="ARROW") for p in PUBLISHED)]
+    table = build("p", protocol, rows, published, "paper")
+    heading = "ARROW (ours: ArrowRoom-R)"
+    assert [head.text for head in pivot(table).header[0]] == [heading, "MNIST-4"]
+    turned = dataclasses.replace(table, protocol=dataclasses.replace(protocol, rows=("dataset",)))
+    assert {labels[0] for labels, _ in pivot(turned).lines} == {heading, "MNIST-4"}
+    measured = [e for e in table.entries if e.has_number]
+    assert {e.dataset: (e.ours.marks, e.heading) for e in measured} == {
+        "ARROW": ("*", heading),
+        "MNIST-4": ("", "MNIST-4"),
+    }
+    for entry in measured:
+        if entry.dataset == "ARROW":
+            assert entry.verdict.body == "incomparable"
+            assert "ArrowRoom-R" in entry.judgement.reason
+        elif entry.printed is not None:
+            assert "stand-in" not in entry.judgement.reason
+    assert "(tier paper)" not in table.summary
+    place = workspace(tmp_path, rows, "paper")
+    report_on(
+        place,
+        "paper",
+        [dataclasses.replace(SUBJECT, protocol=protocol, published=tuple(published))],
+    )
+    for page in ("p.md", "p.html", "p.tex"):
+        assert heading in (place.reports("paper") / page).read_text(encoding="utf-8")
+    assert "ArrowRoom-R" in to_terminal(table)
+
+
+def test_two_kinds_of_stand_in_data_have_two_marks() -> None:
+    rows = [dataclasses.replace(row, stand_in=row.metric) for row in values()]
+    table = build("p", TABLE, rows, PUBLISHED, "paper")
+    notes = {note.mark: note.text for note in table.footnotes if note.mark.strip("*") == ""}
+    assert {mark: text.partition("(")[2].partition(")")[0] for mark, text in notes.items()} == {
+        "*": "S-Acc",
+        "**": "LL",
+    }
+    assert {e.metric: e.ours.marks for e in table.entries if e.has_number} == {
+        "S-Acc": "*",
+        "LL": "**",
+    }
 
 
 def test_the_terminal_table_fits_120_columns() -> None:

@@ -163,6 +163,15 @@ def test_seeds_that_agree_to_the_last_bit_prove_nothing_of_a_noisy_metric() -> N
     )
 
 
+def test_the_number_of_parameters_depends_on_no_image_and_so_on_no_stand_in() -> None:
+    parameters = printed("8.6M", 8.6e6, better="neither")
+    ours = row(8_636_446.0, dialect="exact", better="neither", stand_in="ArrowRoom-R")
+    assert verdict([ours], parameters, "mini") is Verdict.EQUIVALENT
+    assert (
+        verdict([dataclasses.replace(ours, dialect="")], parameters, "mini") is Verdict.INCOMPARABLE
+    )
+
+
 @pytest.mark.parametrize("tier", ["demo", "mini"])
 def test_a_smaller_tier_is_incomparable_and_says_so(tier: str) -> None:
     judged = judge(rows(0.98, 0.98), printed("0.98"), tier=tier, seeds=2)
@@ -172,8 +181,10 @@ def test_a_smaller_tier_is_incomparable_and_says_so(tier: str) -> None:
 
 
 def test_stand_in_data_and_other_dialects_are_incomparable() -> None:
-    digits = rows(0.98, 0.981, dataset_spec="scenes(rule='mnist4', source='digits')")
-    assert "digits" in judge(digits, printed("0.98"), tier="paper", seeds=2).reason
+    for other in ("scikit-learn's digits", "ArrowRoom-R"):
+        judged = judge(rows(0.98, 0.981, stand_in=other), printed("0.98"), tier="paper", seeds=2)
+        assert judged.verdict is Verdict.INCOMPARABLE
+        assert other in judged.reason
     mixed = [row(0.98, 0, dialect="judge=1"), row(0.98, 1, dialect="judge=2")]
     assert verdict(mixed, printed("0.98")) is Verdict.INCOMPARABLE
     theirs = printed("0.98", dialect="particles=100")
