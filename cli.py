@@ -182,10 +182,22 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("right", metavar="B")
 
     data = add(
-        "data", _data, "fetch the files of a dataset, or verify that they are the right ones"
+        "data",
+        _data,
+        "fetch the files of a dataset, verify that they are the right ones, or render its images",
     )
-    data.add_argument("action", choices=("fetch", "verify"))
+    data.add_argument("action", choices=("fetch", "verify", "render"))
     data.add_argument("name", metavar="NAME")
+    rendering = data.add_argument_group("render")
+    rendering.add_argument(
+        "--tier", choices=get_args(TierName), help="as many images as this tier has (paper)"
+    )
+    rendering.add_argument(
+        "--set", action="append", default=[], metavar="dataset.KEY=VALUE", help="dataset.train=1000"
+    )
+    rendering.add_argument(
+        "--workers", type=_count, default=0, metavar="N", help="processes (one for each core)"
+    )
 
     contract = add(
         "check-model", _check_model, "does a class keep the contract of GenerativeModel?"
@@ -450,6 +462,8 @@ def _data(arguments: argparse.Namespace) -> int:
     from .core import progress
     from .data import _registry
 
+    if arguments.action == "render":
+        return _render(arguments)
     if arguments.action == "fetch":
         last = 0.0
 
@@ -471,6 +485,52 @@ def _data(arguments: argparse.Namespace) -> int:
             f"{arguments.name} is not whole; mend it with `reprise data fetch {arguments.name}`"
         )
     return HOLDS
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    """Make the images of a dataset ahead of time; what is there is not made again."""
+    from .core import progress
+    from .core.dataset import SPLITS
+
+    options: dict[str, spec.Value] = {}
+    for key, value in map(_change, arguments.set):
+        kind, _, name = key.partition(".")
+        if kind != "dataset":
+            raise UsageError(f"--set {key} changes no dataset; expected dataset.KEY=VALUE")
+        options[name] = value
+    named = spec.dataset(arguments.name)
+    cls = spec.load(named)
+    if not hasattr(cls, "prepare"):
+        raise UsageError(f"{arguments.name} has no images to render; they are there at once")
+    data = spec.build(named.with_options(**{**cls.tiers.get(arguments.tier, {}), **options}))
+    watch = _Paced()
+    with progress.watched_by(watch):
+        for split in SPLITS:
+            data.prepare(split, arguments.workers)
+            found = data.split_digest(split)[:12]
+            print(f"{data.info.name} {split}: {len(data.split(split)):,} images, digest {found}")
+    return HOLDS
+
+
+class _Paced:
+    """A watcher that says every five seconds how far the work is and how long it will take."""
+
+    def __init__(self) -> None:
+        self.what, self.began, self.first, self.last = "", 0.0, 0, 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from .launch.display import duration
+
+        now = time.monotonic()
+        if what != self.what:
+            self.what, self.began, self.first, self.last = what, now, done, 0.0
+        if now - self.last < 5:
+            return
+        self.last, text = now, f"{what}: {done:,} of {total:,}"
+        if done > self.first:
+            pace = (now - self.began) / (done - self.first)
+            text += f", {pace:.2g} s each, {duration((total - done) * pace)} left"
+        _say(text)
 
 
 def _check_model(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Where things are: results/, reports/ and runs/ below one folder, and the data root."""
+"""Where things are: results/, reports/ and runs/ below one folder, the data root, and the cache."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ class Workspace:
 def data_root() -> Path:
     """REPRISE_DATA, or the user's cache folder."""
     if chosen := os.environ.get("REPRISE_DATA"):
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("reprise"))
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: REPRISE_CACHE, or the user's cache folder.
+
+    Not the data root, which may be read-only.
+    """
+    if chosen := os.environ.get("REPRISE_CACHE"):
         return Path(chosen).expanduser()
     import pooch
 

@@ -481,5 +481,45 @@ CURRICULUM = (
         "M is 0.9 over the whole image and presence at most 0.99, in steps 1 to 499",
         "as coded; 'GNM (curriculum in boxes)' reads the supplement to the letter",
         "supplement, section 3",
+
+# What the images of the Arrow room are: in every item with an ArrowRoom-R column.
+ARROW_ROOM = (
+    Deviation(
+        "which images",
+        "the Arrow room",
+        "an archive behind short links, without checksums",
+        "ArrowRoom-R, rendered here by the paper's rule: its numbers are not the Arrow room's; "
+        "source='archive' reads the published files where a user has them",
+        "section 4, Goals and Datasets; released repository, README",
+    ),
+    Deviation(
+        "where objects stand, and how large they are",
+        "not stated, but that the arrow is nearest to the camera",
+        "the generator was not released",
+        "uniform in four zones that give the positions and sizes measured on the published samples and inputs; nothing "
+        "touches, and at most half of an object's box is hidden or outside",
+        "reports/arrow_room.md",
+    ),
+    Deviation(
+        "where the arrow points",
+        "at the object of the odd shape",
+        "the generator was not released",
+        "at its centre, with an error uniform within 3 degrees",
+        "section 4, Goals and Datasets",
+    ),
+    Deviation(
+        "which two shapes and where the odd one stands",
+        "two of the three share a shape",
+        "the generator was not released",
+        "the ordered pair of different shapes, the odd one's place, each colour, the material: uniform and independent",
+        "section 4, Goals and Datasets",
+    ),
+    Deviation(
+        "renderer",
+        "'a 3D space similar to CLEVR'",
+        "the generator was not released; CLEVR's uses Blender's Cycles",
+        "Mitsuba 3 with CLEVR's camera (no jitter), ground, colours and lamps; the sun's strength fitted to the "
+        "published inputs; rubber without its velvet layer, metal without anisotropy and caustics, few reflections",
+        "Johnson et al. 2017, released generator; reports/arrow_room.md",
     ),
 )
