@@ -52,7 +52,7 @@ class Schooling(NamedTuple):
 
 # Half an hour on two cores at 128 pixels; a minute at 64, where it need only serve to try things out.
 SCHOOLING = {
-    128: Schooling(1500, 600, 1600, 2000),
+    128: Schooling(1500, 600, 1600, 1100),
     64: Schooling(320, 160, 320, 500),
     32: Schooling(320, 160, 320, 500),
 }
@@ -375,7 +375,7 @@ def _trained(courses: list[Lessons], steps: int) -> Parser:
     return parser.eval()
 
 
-RATE = 2e-3
+RATE = 2.5e-3
 # Half the time where the processor has bfloat16; weights and everything after the last layer stay float32.
 _HALF = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -466,7 +466,7 @@ def disturbed(lessons: Lessons) -> Lessons:
     shift = torch.empty(b, 2, 1).uniform_(-0.13, 0.13)
     grid = F.affine_grid(torch.cat([a, shift], 2), list(x.shape), align_corners=False)
     warp = torch.randn(b, 2, 9, 9) * torch.empty(b, 1, 1, 1).uniform_(0, 0.016)
-    warp = F.interpolate(warp, (side, side), mode="bicubic", align_corners=True)
+    warp = F.interpolate(warp, (side, side), mode="bilinear", align_corners=True)
     x = F.grid_sample(x, grid + warp.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)  # fmt: skip
     back = torch.linalg.inv(a)
 
@@ -506,7 +506,7 @@ def _shown(x: Tensor) -> Tensor:
     some = torch.rand(b) < 0.3
     less = int(side * float(torch.empty(()).uniform_(0.55, 0.9)))
     small = F.interpolate(x[some], (less, less), mode="bilinear", antialias=True)
-    x[some] = F.interpolate(small, (side, side), mode="bicubic", align_corners=False)
+    x[some] = F.interpolate(small, (side, side), mode="bilinear", align_corners=False)
     noise = torch.randn(b, 3, side, side)
     coarse = F.interpolate(torch.randn(b, 3, side // 4, side // 4), (side, side), mode="bilinear")
     x = x + noise * each(-0.03, 0.03).clamp(min=0) + coarse * each(-0.03, 0.03).clamp(min=0)
