@@ -84,10 +84,12 @@ def _blurred_away(own: Layer, others: Sequence[Layer], scale: float, random: Ran
 
 
 def _several_at_once(own: Layer, others: Sequence[Layer], scale: float, random: Random) -> Layer:
-    """The mean of two or three objects of different shapes."""
+    """A mean of two or three objects of different shapes, none of which prevails."""
     chosen = [own, *others][: int(random.integers(2, 4))]
-    cover = np.mean([each.cover for each in chosen], axis=0)
-    colour = sum(each.colour * each.cover for each in chosen) / len(chosen) / (cover + 1e-6)
+    share = random.dirichlet([12] * len(chosen))
+    cover = np.sum([s * each.cover for s, each in zip(share, chosen, strict=True)], axis=0)
+    light = [s * each.colour * each.cover for s, each in zip(share, chosen, strict=True)]
+    colour = np.sum(light, axis=0) / (cover + 1e-6)
     return Layer(colour, cover)
 
 
@@ -193,6 +195,8 @@ def _mean(layer: Layer) -> Floats:
 
 JUNK: tuple[Drawing, ...] = (
     _blurred_away,
+    _several_at_once,
+    _several_at_once,
     _several_at_once,
     _half,
     _chimera,

@@ -425,7 +425,7 @@ def test_a_trained_parser_is_kept_and_a_damaged_one_refused(
 @pytest.fixture(scope="module")
 def judge(cache: Path) -> ArrowJudge:
     """Trained on flat scenes for a few seconds: no more than a beginner."""
-    return ArrowJudge(train(FlatRoom(), Schooling(120, 80, 80, 160)), 64)
+    return ArrowJudge(train(FlatRoom(), Schooling(120, 80, 80, 280)), 64)
 
 
 def test_a_beginner_tells_lawful_from_unlawful_scenes_better_than_chance(judge: ArrowJudge) -> None:
@@ -435,8 +435,8 @@ def test_a_beginner_tells_lawful_from_unlawful_scenes_better_than_chance(judge: 
         [room.draw(broken(room, how, "test", i), 0)[0] for how in BROKEN for i in range(10)]
     )
     passed, slipped = judge.verdicts(lawful).mean(), judge.verdicts(unlawful).mean()
-    assert passed > 0.3
-    assert slipped < passed / 2
+    assert passed > 0.2
+    assert slipped < passed / 3
 
 
 def test_nothing_is_nothing_to_a_judge(judge: ArrowJudge) -> None:
