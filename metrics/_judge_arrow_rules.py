@@ -18,7 +18,7 @@ from ._judge_arrow_scenes import SHAPES
 
 # Chosen on validation scenes alone (reports/arrow_judge.md).
 SOMETHING = 0.3  # an object is what the parser is at least this sure of
-SHAPE = 0.6  # it is recognised if one shape is at least this likely
+SHAPE = 0.95  # it is recognised if one shape is at least this likely
 MATERIAL = 0.25  # a scene is of one material if no object is less likely to be of it
 ANGLE = 25.0  # degrees between where the arrow points and the object that it points at
 
