@@ -109,7 +109,8 @@ def sheet(rows: Sequence[Row], across: int = 8) -> Image.Image:
             lines.append(line)
     if not lines:
         return Image.new("RGB", (across * 8, 8), "white")
-    return Image.fromarray(np.concatenate(lines))
+    # a palette takes a third of the file, and is not seen
+    return Image.fromarray(np.concatenate(lines)).quantize(128)
 
 
 def _one_that_is_none(

@@ -287,8 +287,11 @@ def test_pictures_are_drawn_once_and_a_damaged_file_is_named(
 @pytest.mark.parametrize("drawing", JUNK, ids=lambda drawing: drawing.__name__)
 def test_junk_changes_the_object_and_nothing_that_stands_elsewhere(drawing: Any) -> None:
     room = FlatRoom()
-    shown = [Picture(s, *room.draw(s, 0)) for s in (ROOM.scene("test", i) for i in range(8))]
-    shown = [picture._replace(mask=picture.mask.astype(np.int8)) for picture in shown]
+    shown = []
+    for index in range(8):
+        things = ROOM.scene("test", index)
+        image, mask = room.draw(things, 0)
+        shown.append(Picture(things, image, mask.astype(np.int8)))
     for place in range(4):
         picture, random = shown[place], np.random.default_rng(place)
         image = with_junk(picture, place, shown, drawing, random)
