@@ -152,8 +152,9 @@ class Renderer:
         change = self._light("ground", matte, self.coarse, pattern) - self.patterns[pattern]
         light = self.room + _doubled(_filled(change, touched))
         ground = light.copy()
-        material = things[0].material
-        for window in _windows(mask):
+        seen_things = [things[place] for place in np.unique(mask[mask >= 0])]
+        for thing, window in zip(seen_things, _windows(mask), strict=True):
+            material = thing.material
             left, top, right, bottom = window
             sensor = _sensor(self.side, window, OBJECT_SAMPLES)
             passes = [
@@ -166,10 +167,10 @@ class Renderer:
         seen = np.where((mask >= 0)[..., None], light, 0)
         edge = touched & (mask < 0)
         light[edge] = np.minimum(light, np.maximum(ground, _most(seen)))[edge]
-        if material == "rubber":
-            # Rubber reflects nothing that a pixel's neighbours do not show as well.
-            inside = _inside(mask)
-            light[inside] = ndimage.median_filter(light, (3, 3, 1))[inside]
+        # Rubber reflects nothing that a pixel's neighbours do not show as well.
+        rubber = [place for place, thing in enumerate(things) if thing.material == "rubber"]
+        inside = _inside(mask) & np.isin(mask, rubber)
+        light[inside] = ndimage.median_filter(light, (3, 3, 1))[inside]
         # With its own box a pixel's filter becomes a tent, as a bilinear reduction of a larger picture has it, which is
         # what the authors' loader makes.
         for axis in (0, 1):

@@ -129,6 +129,23 @@ class ArrowRoom(Dataset):
         """What stands where in one rendered scene; needs no renderer and no images."""
         return _arrow_scene.sample(self.seed, name, index)
 
+    def draw(
+        self, things: tuple[Thing, ...], pattern: int = 0
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """A picture (3, canvas, canvas) of any scene, lawful or not, and which thing (its place; -1: none) each pixel
+        shows (canvas, canvas). pattern: which of the renderer's sets of random numbers. Needs Mitsuba.
+        """
+        drawn = _renderer(self.canvas).render(things, pattern)
+        return drawn.image, drawn.mask
+
+    def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the camera of the renders sees points of the world (N, 3): x and y in pixels of the canvas, (N, 2)."""
+        return _arrow_scene.project(points)[:, :2] * self.canvas
+
+    def annotated(self, train: int) -> ArrowRoom:
+        """The renders of this canvas, whose truth is known, `train` to learn from; alike for every source and seed."""
+        return dataclasses.replace(self, source="render", seed=0, train=train)
+
     def prepare(self, name: Split, workers: int = 0) -> None:
         """Make the images of a split that are not there. workers: processes; 0 for as many as there are cores.
 

@@ -1,16 +1,21 @@
-"""S-Acc: the fraction of a model's samples whose digits obey the rule of the scenes it was trained on.
+"""S-Acc: the fraction of a model's samples whose objects obey the rule of the scenes it was trained on.
 
 Jiang & Ahn, "Generative Neurosymbolic Machines", NeurIPS 2020: 250 samples per model, each called right or wrong by
-hand for its structure alone, whatever its quality; an unrecognisable digit makes it wrong. Here a judge decides: it
-finds the objects (_judge_finder), reads them (_judge_reader) and applies the written rule (_judge_rules). Before
-anything it says is believed, see what it makes of images whose verdict is known:
+hand for its structure alone, whatever its quality; an unrecognisable digit makes it wrong. Here a judge decides. That
+of digits finds the objects (_judge_finder), reads them (_judge_reader) and applies the written rule (_judge_rules);
+that of the Arrow room (_judge_arrow) parses the picture and applies the room's law. Before anything they say is
+believed, see what they make of images whose verdict is known:
 
     python -m reprise.metrics.structure_accuracy --validate mnist10
+    python -m reprise.metrics.structure_accuracy --validate arrow_room
 """
 
 from __future__ import annotations
 
 import math
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, cast
 
@@ -21,15 +26,20 @@ from numpy.typing import NDArray
 from ..core.dataset import Dataset, Split
 from ..core.errors import UsageError
 from ..core.metric import Measurement, Metric
-from ..core.progress import track
+from ..core.progress import Watcher, track, watched_by
+from . import _judge_arrow
 from ._evaluation import as_bytes
+from ._judge_arrow import ArrowJudge
+from ._judge_arrow_rules import Ruling
+from ._judge_arrow_scenes import Room
 from ._judge_finder import find
 from ._judge_reader import Glyphs, Reader, reader_for
 from ._judge_rules import Rule, displacement
 
 __all__ = ["StructureAccuracy"]
 
-VERSION = 4  # of the judge: raise it when the same image begins to get another verdict, whichever part changed
+# Of the digits' judge (the Arrow judge has its own).
+VERSION = 4  # raise it when the same image begins to get another verdict, whichever part changed
 CHUNK = 50  # samples per call of the model, as the authors drew their 250
 STORED = 250  # samples kept for the eye, the published number
 TOLERANCES = (3.0, 4.0, 6.0, 8.0, math.inf)
@@ -102,6 +112,10 @@ class StructureAccuracy(Metric):
 
     Arrays: `verdict` (N,) bool; `displacement` (N,); `interval` (2,), Wilson, 95 %; `curve` (3, 5), the fraction at
     every `curve_threshold` and `curve_tolerance`; `samples`, the first 250, uint8 (250, 1, H, W).
+
+    In the Arrow room tolerance and threshold mean nothing and rule must be "data". Arrays there: `verdict`, `interval`,
+    `samples` (250, 3, H, W), `law` (N,), which law of `_judge_arrow_rules.LAWS` was broken first (0: none), and `angle`
+    (N,), degrees between the arrow's heading and the odd one out, NaN where there is no telling.
     """
 
     images: int = 250
@@ -129,14 +143,14 @@ class StructureAccuracy(Metric):
     @torch.no_grad()
     def __call__(self, model: Any, data: Dataset) -> Measurement:
         """Draw samples in chunks of 50, round them to 8 bits and judge them."""
+        if _is_room(data):
+            return self._of_rooms(model, cast(Room, data))
         judge = Judge.of(_digit_scenes(data), None if self.rule == "data" else self.rule)
         thresholds = sorted({*THRESHOLDS, self.threshold})
         samples: list[NDArray[np.uint8]] = []
         far: list[NDArray[np.float64]] = []
-        for start in track(range(0, self.images, CHUNK), "S-Acc"):
-            drawn = model.sample(min(CHUNK, self.images - start))
-            chunk = as_bytes(drawn, f"a sample of {type(model).__name__}")
-            if start < STORED:
+        for chunk in self._samples(model):
+            if sum(map(len, samples)) < STORED:
                 samples.append(chunk)
             far.append(np.stack([judge.displacements(chunk, t) for t in thresholds]))
         distance = np.concatenate(far, axis=1)  # (thresholds, N)
@@ -162,11 +176,51 @@ class StructureAccuracy(Metric):
             dialect=f"judge_weights={judge.reader.digest}",
         )
 
+    def _samples(self, model: Any) -> Iterator[NDArray[np.uint8]]:
+        """Samples in chunks (N, C, H, W) of at most 50."""
+        for start in track(range(0, self.images, CHUNK), "S-Acc"):
+            drawn = model.sample(min(CHUNK, self.images - start))
+            yield as_bytes(drawn, f"a sample of {type(model).__name__}")
+
+    def _of_rooms(self, model: Any, room: Room) -> Measurement:
+        if self.rule != "data":
+            raise UsageError(
+                f"metric.rule={self.rule} is a rule of digits; the Arrow room has its own, 'data'"
+            )
+        judge = ArrowJudge.of(room)
+        samples: list[NDArray[np.uint8]] = []
+        rulings: list[Ruling] = []
+        for chunk in self._samples(model):
+            if sum(map(len, samples)) < STORED:
+                samples.append(chunk)
+            rulings += judge.rulings(chunk)
+        law = np.array([ruling.law for ruling in rulings])
+        verdict = law == 0
+        value = float(verdict.mean())
+        return Measurement(
+            value=value,
+            stderr=math.sqrt(value * (1 - value) / self.images),
+            n=self.images,
+            arrays={
+                "verdict": verdict,
+                "law": law,
+                "angle": np.array([ruling.angle for ruling in rulings]),
+                "interval": np.array(wilson(int(verdict.sum()), self.images)),
+                "samples": np.concatenate(samples)[:STORED],
+            },
+            dialect=f"arrow_judge=v{_judge_arrow.VERSION} judge_weights={judge.parser.digest}",
+        )
+
+
+def _is_room(data: Dataset) -> bool:
+    return all(hasattr(data, name) for name in ("canvas", "annotated", "scene", "draw", "project"))
+
 
 def _digit_scenes(data: Dataset) -> DigitScenes:
     if not all(hasattr(data, name) for name in ("rule", "canvas", "glyphs")):
         raise UsageError(
-            f"S-Acc has no judge for {data.info.name!r}; it judges scenes of digits (dataset `scenes`)"
+            f"S-Acc has no judge for {data.info.name!r}; it judges scenes of digits (dataset `scenes`) "
+            "and the Arrow room (dataset `arrow_room`)"
         )
     return cast(DigitScenes, data)
 
@@ -185,29 +239,73 @@ def main(arguments: list[str] | None = None) -> int:
     import argparse
 
     from ..core import spec
+    from ._judge_arrow_validation import sheet
+    from ._judge_arrow_validation import validate as validate_rooms
     from ._judge_validation import table, validate
 
     parser = argparse.ArgumentParser(prog="python -m reprise.metrics.structure_accuracy")
-    parser.add_argument("--validate", required=True, choices=("mnist4", "mnist10", "mnist4_10"))
-    parser.add_argument("--source", default="mnist", choices=("mnist", "digits"))
-    parser.add_argument("--images", type=int, default=2000, help="per test (default 2000)")
+    kinds = ("mnist4", "mnist10", "mnist4_10", "arrow_room")
+    parser.add_argument("--validate", required=True, choices=kinds)
+    parser.add_argument("--source", choices=("mnist", "digits"), help="of digits (default mnist)")
+    parser.add_argument(
+        "--canvas", type=int, choices=(32, 64, 128), help="of the Arrow room (default 128)"
+    )
+    parser.add_argument(
+        "--images", type=int, help="per test (default 2000; 200 in the Arrow room, which are drawn)"
+    )
+    parser.add_argument(
+        "--split", default="test", choices=("valid", "test"), help="limits are chosen on valid"
+    )
+    parser.add_argument("--picture", metavar="FILE", help="of what is judged wrongly (Arrow room)")
     parser.add_argument("--only", default="", metavar="TEXT", help="tests whose name contains it")
     chosen = parser.parse_args(arguments)
-    canvas = 128 if chosen.source == "mnist" else 64
-    data = spec.build(
-        spec.dataset(
-            "scenes",
-            rule=chosen.validate,
-            source=chosen.source,
-            canvas=canvas,
-            test=max(chosen.images, 1),
+    if chosen.validate == "arrow_room":
+        if chosen.source:
+            parser.error("--source is for digits")
+        data = spec.build(spec.dataset("arrow_room", canvas=chosen.canvas or 128))
+        with watched_by(_printer()):
+            arrow = ArrowJudge.of(data)
+            n = chosen.images or 200
+            rows = validate_rooms(arrow.verdicts, data, n, chosen.split, chosen.only)
+        if chosen.picture:
+            sheet(rows).save(chosen.picture, optimize=True)
+        print(f"{data.info.name}, judge v{_judge_arrow.VERSION}, weights {arrow.parser.digest}")
+    else:
+        if chosen.canvas or chosen.picture:
+            parser.error("--canvas and --picture are for the Arrow room")
+        source, images = chosen.source or "mnist", chosen.images or 2000
+        canvas = 128 if source == "mnist" else 64
+        data = spec.build(
+            spec.dataset(
+                "scenes",
+                rule=chosen.validate,
+                source=source,
+                canvas=canvas,
+                **{chosen.split: images},
+            )
         )
-    )
-    judge = Judge.of(data)
-    rows = validate(judge.verdicts, data, chosen.images, only=chosen.only)
-    print(f"{data.info.name}, judge v{VERSION}, weights {judge.reader.digest}")
+        judge = Judge.of(data)
+        rows = validate(judge.verdicts, data, images, chosen.split, chosen.only)
+        print(f"{data.info.name}, judge v{VERSION}, weights {judge.reader.digest}")
     print(table(rows))
     return 0 if all(row.holds for row in rows) else 1
+
+
+def _printer() -> Watcher:
+    """Says every half minute how far the work is, and how long it will take, on standard error."""
+    began: dict[str, tuple[float, int]] = {}
+    said = 0.0
+
+    def watch(what: str, done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        start, first = began.setdefault(what, (now, done))
+        if now - said > 30 and done > first:
+            said = now
+            left = (now - start) / (done - first) * (total - done)
+            print(f"{what}: {done} of {total}, about {left / 60:.1f} min left", file=sys.stderr)
+
+    return watch
 
 
 if __name__ == "__main__":
