@@ -24,7 +24,7 @@ from reprise.core.randomness import stream
 from reprise.core.workspace import cache_folder
 from reprise.data import _arrow_scene
 from reprise.data.arrow_room import ArrowRoom, render
-from reprise.metrics import _judge_arrow_parser, structure_accuracy
+from reprise.metrics import _judge_arrow_parser, _judge_arrow_rules, structure_accuracy
 from reprise.metrics._judge_arrow import ArrowJudge
 from reprise.metrics._judge_arrow_junk import JUNK, with_junk
 from reprise.metrics._judge_arrow_parser import (
@@ -431,7 +431,11 @@ def judge(cache: Path) -> ArrowJudge:
     return ArrowJudge(train(FlatRoom(), Schooling(120, 80, 80, 280)), 64)
 
 
-def test_a_beginner_tells_lawful_from_unlawful_scenes_better_than_chance(judge: ArrowJudge) -> None:
+def test_a_beginner_tells_lawful_from_unlawful_scenes_better_than_chance(
+    judge: ArrowJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on shapes was chosen for a parser that has learnt; a beginner is seldom that sure."""
+    monkeypatch.setattr(_judge_arrow_rules, "SHAPE", 0.5)
     room = FlatRoom()
     lawful = np.stack([room.draw(room.scene("test", i), 0)[0] for i in range(60)])
     unlawful = np.stack(
