@@ -11,7 +11,6 @@ import copy
 import hashlib
 import io
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from ..core.errors import DataError
 from ..core.files import write_bytes
 from ..core.progress import track
 from ..core.randomness import seeded, stream
+from ..core.workspace import cache_folder
 
 VERSION = 3  # raise it when the same glyphs begin to give another reader
 CANVAS = 128  # the canvas that all lengths in pixels are given for; other canvases scale them
@@ -142,15 +142,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def cache_folder() -> Path:
-    """Where trained readers are kept: REPRISE_CACHE, or the user's cache folder. The data root may be read-only."""
-    if chosen := os.environ.get("REPRISE_CACHE"):
-        return Path(chosen).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("reprise"))
 
 
 def reader_for(glyphs: Glyphs, canvas: int) -> Reader:

@@ -99,7 +99,7 @@ def _write_of(array, i, r, t, value):
 
 @njit(inline="always")
 def _expm1(x):
-    """exp(x) - 1 for x <= 0, to 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, Taylor's series in r."""
+    """exp(x) - 1 for x <= 0 in fp32: x = n ln 2 + r, |r| <= ln 2 / 2, Taylor's series in r."""
     x = max(x, F32(-87))
     n = np.rint(x * F32(1.4426950408889634))
     r = x - n * F32(0.693359375) + n * F32(2.12194440e-4)  # ln 2 in two parts

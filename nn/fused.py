@@ -1,4 +1,4 @@
-"""Activation and group norm in one pass: what torch's CPU kernels need five for, and most of an eager step's time.
+"""Activation and group norm in one pass: what torch's CPU kernels need five for.
 
 `activate_and_norm(x, act, norm)` is `norm(act(x))` for act CELU or ReLU. Where an engine asks for it, on a CPU, with
 numba installed (the extra `fast`) and channels-last memory, it is compiled code: forward reads x twice and writes

@@ -501,16 +501,6 @@ UNKNOWN_NUMBERS = (
     ),
 )
 
-CURRICULUM = (
-    Deviation(
-        "the mask curriculum",
-        "each object's mask is 0.9 all over its own box (supplement, section 3)",
-        "M is 0.9 over the whole image and presence at most 0.99, in steps 1 to 499",
-        "as coded; 'GNM (curriculum in boxes)' reads the supplement to the letter",
-        "supplement, section 3",
-    ),
-)
-
 # What the images of the Arrow room are: in every item with an ArrowRoom-R column.
 ARROW_ROOM = (
     Deviation(

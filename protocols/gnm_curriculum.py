@@ -16,7 +16,6 @@ from ._gnm import (
     ARROW_ROOM,
     AVERAGE_PRECISION,
     CITATION,
-    CURRICULUM,
     GNM,
     GNM_ARROW,
     LOG_LIKELIHOOD,
@@ -42,7 +41,7 @@ protocol = Table(
     rows=("model",),
     columns=("dataset", "metric"),
     sizes={"demo": ({"model": ("GNM", "GNM (no curriculum)")},)},
-    deviations=UNKNOWN_NUMBERS + CURRICULUM + GNM + GNM_ARROW + SAMPLING + AVERAGE_PRECISION
+    deviations=UNKNOWN_NUMBERS + GNM + GNM_ARROW + SAMPLING + AVERAGE_PRECISION
     + STRUCTURE_ACCURACY + LOG_LIKELIHOOD + ARROW_ROOM,
 )
 # fmt: on

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import DataError, UsageError
-from reprise.core.workspace import data_root
+from reprise.core.workspace import cache_folder, data_root
 from reprise.data.scenes import Scenes
 from reprise.metrics import _judge_finder, _judge_reader
 from reprise.metrics._judge_finder import Found, find
-from reprise.metrics._judge_reader import Glyphs, cache_folder, reader_for, train
+from reprise.metrics._judge_reader import Glyphs, reader_for, train
 from reprise.metrics._judge_rules import AGAINST_NONE, Rule, displacement
 from reprise.metrics._judge_validation import Row, table, validate
 from reprise.metrics.structure_accuracy import Judge, StructureAccuracy, wilson
