@@ -58,11 +58,16 @@ class Objects:
 
 @dataclass(frozen=True)
 class Examples:
-    """One split: `image[i]` belongs to `label[i]` and `objects[i]`."""
+    """One split: `image[i]` belongs to `label[i]`, `objects[i]` and `owner[i]`.
+
+    owner: (N, H, W) uint8, which object a pixel's ink comes from (most of it, where several meet), 255 for none;
+    made on demand or memory-mapped like the images.
+    """
 
     image: Images
     label: NDArray[np.int64] | None = None
     objects: Objects | None = None
+    owner: Images | None = None
 
     def __len__(self) -> int:
         return len(self.image)

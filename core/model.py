@@ -225,3 +225,58 @@ class Traverses(abc.ABC):
         x0, x1: (B, C, H, W). The first and last images are those of the two ends, one posterior draw each; everything
         below the global latent is the mode of its prior.
         """
+
+
+class Attention(NamedTuple):
+    """How an image is read, `T` steps one after another. A step that puts nothing down has `present` 0.
+
+    present: (B, T) in {0, 1}; 0 from the first 0 on. probability: (B, T), that step t is present given that those
+    before it are. window: (B, T, 4), where each step looks, (x0, y0, x1, y1) in pixels, not cut at the image's edge.
+    layer: (B, T, C, H, W), what each step paints onto the canvas; zero where it is not present.
+    what: (B, T, D), the appearance. slot: (B, T, M), the probabilities of the M memory slots; M = 0 without a memory.
+    """
+
+    present: Tensor
+    probability: Tensor
+    window: Tensor
+    layer: Tensor
+    what: Tensor
+    slot: Tensor
+
+
+class Attends(abc.ABC):
+    """A model that reads an image object by object, part by part or stroke by stroke, and decides when to stop."""
+
+    @abc.abstractmethod
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        """The steps taken on each image: latents drawn from the posterior, or its mode (a presence above one half)."""
+
+
+class Remembers(abc.ABC):
+    """A model with a memory whose slots stand for kinds of things."""
+
+    @abc.abstractmethod
+    def recall(self, draws: int) -> Tensor:
+        """What each slot stands for: (M, 1 + draws, C, G, G) in [0, 1].
+
+        First the patch at the mean of the slot's prior, then `draws` patches drawn from that prior.
+        """
+
+
+class Relaxes(abc.ABC):
+    """A model that is trained on a continuous relaxation of its discrete latents."""
+
+    @abc.abstractmethod
+    def relaxed_elbo(self, x: Tensor) -> Tensor:
+        """The objective with relaxed latents, without auxiliary terms: (B,), nats; no bound on the model's log p(x).
+
+        Temperatures and priors are those at the end of training.
+        """
+
+
+class Itemizes(abc.ABC):
+    """A model whose log-weights say what they are made of."""
+
+    @abc.abstractmethod
+    def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
+        """Terms (K, B) in nats that add up to `log_weights`: "log_likelihood", and log p - log q of each latent."""
