@@ -14,22 +14,25 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from .errors import unknown
-from .spec import Spec, Value, dataset, metric, model
+from .spec import SHARES, Spec, Value, dataset, metric, model
 
 __all__ = [
     "TIERS",
     "Cell",
+    "Curves",
     "Deviation",
     "Gallery",
     "Plot",
     "Protocol",
     "Table",
     "Tier",
+    "after",
     "dataset",
     "load",
     "metric",
     "model",
     "names",
+    "through_training",
 ]
 
 TierName: TypeAlias = Literal["demo", "mini", "paper"]
@@ -151,6 +154,30 @@ class Plot(Protocol):
     x: Axis = "model"
     hue: Axis = "model"
     panels: Axis = "metric"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves(Protocol):
+    """A figure of numbers against training steps: a line per model and a panel per dataset and metric.
+
+    Its models are those that `through_training` names.
+    """
+
+
+def through_training(
+    models: Mapping[str, Spec], shares: tuple[float, ...] = SHARES
+) -> dict[str, Spec]:
+    """Each model after each share of its training and at its end: `AIR, 10 %` … `AIR`."""
+    return {
+        after(label, share): spec.trained_for(share)
+        for label, spec in models.items()
+        for share in (*shares, 1.0)
+    }
+
+
+def after(label: str, share: float) -> str:
+    """What a model is called after a share of its training; at the end, what it is called anyway."""
+    return label if share == 1 else f"{label}, {share * 100:g} %"
 
 
 @dataclass(frozen=True, kw_only=True)

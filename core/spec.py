@@ -28,28 +28,42 @@ FOLDERS: dict[Kind, tuple[str, ...]] = {
     "dataset": ("data",),
     "metric": ("metrics",),
 }
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""The shares of every training after which weights are kept, so that any metric can be measured along the way."""
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A name and the options that differ from its defaults."""
+    """A name and the options that differ from its defaults.
+
+    trained: of a model, the share of its training that is behind it when it is measured; see `trained_for`.
+    """
 
     kind: Kind
     name: str
     options: tuple[tuple[str, Value], ...] = ()
+    trained: float = 1.0
 
     def with_options(self, **options: Value) -> Spec:
         """The same thing with `options` added; they win over those already there."""
-        return Spec(self.kind, self.name, tuple(sorted({**dict(self.options), **options}.items())))
+        together = {**dict(self.options), **options}
+        return dataclasses.replace(self, options=tuple(sorted(together.items())))
+
+    def trained_for(self, share: float) -> Spec:
+        """This model with the weights that it had after a share of its training, one of SHARES or 1."""
+        if share not in (*SHARES, 1.0):
+            raise UsageError(
+                f"no weights are kept after {share:g} of a training; "
+                f"they are after {', '.join(f'{s:g}' for s in SHARES)} and at its end"
+            )
+        return dataclasses.replace(self, trained=share)
 
     def __str__(self) -> str:
         """`gnm(beta=2.0)`, as it is written in a protocol."""
-        return (
-            f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options)})"
-            if self.options
-            else self.name
-        )
+        options = ", ".join(f"{key}={value!r}" for key, value in self.options)
+        named = f"{self.name}({options})" if options else self.name
+        return named if self.trained == 1 else f"{named} after {self.trained:.0%} of its training"
 
 
 def model(name: str, **options: Value) -> Spec:

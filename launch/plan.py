@@ -229,7 +229,8 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     metric = spec.build(metric_spec)
     if not isinstance(metric, Metric):
         raise ContractError(f"{metric_spec.name} is not a reprise Metric")
-    base = Run(cell.model, train, (), cell.seed)
+    whole = dataclasses.replace(cell.model, trained=1.0)  # the run is the same, however far it is
+    base = Run(whole, train, (), cell.seed)
     of_model = base.model_class.tiers.get(tier, {})
     fields = {f.name for f in dataclasses.fields(Training)}
     budget = {**TIERS[tier].training, **{k: v for k, v in of_model.items() if k in fields}}
@@ -244,12 +245,14 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         return _settled(resolved, tier, "n/a", str(error))
     known = {f.name for f in dataclasses.fields(published.config)}
     own = {k: v for k, v in of_model.items() if k in known} | dict(cell.model.options)
-    base = dataclasses.replace(base, model=cell.model.with_options(**own))
+    base = dataclasses.replace(base, model=whole.with_options(**own))
     run = _changed_run(base, published.config, changes, label)
     if label:
         shown = ", ".join(f"{key}={value}" for key, value in sorted(label.items()))
         resolved = dataclasses.replace(resolved, model_label=f"{cell.model_label} [{shown}]")
-    resolved = dataclasses.replace(resolved, model=run.model)
+    resolved = dataclasses.replace(
+        resolved, model=dataclasses.replace(run.model, trained=cell.model.trained)
+    )
     lacking = [need.__name__ for need in metric.requires if not issubclass(run.model_class, need)]
     if lacking:
         note = f"{run.model_class.__name__} lacks the capability {' and '.join(lacking)}"
@@ -261,6 +264,8 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         [test.name, data.version, non_defaults(data)],
         [metric_spec.name, metric.version, non_defaults(metric)],
     ]
+    if cell.model.trained != 1:
+        identity.append(["trained", cell.model.trained])
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     row = _row(
         resolved,

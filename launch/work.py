@@ -16,13 +16,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from ..core import spec
 from ..core.dataset import Dataset
-from ..core.errors import ContractError, NothingToMeasure, UsageError
+from ..core.errors import ContractError, DataError, NothingToMeasure, UsageError
 from ..core.files import write_text
 from ..core.metric import Measurement, Metric
 from ..core.model import GenerativeModel
@@ -116,8 +117,6 @@ def _work(
                 tell("cell", planned.id)
             tell("note", f"{run.id} diverged: {fitted.note}")
             return Ended("finished")
-        weights = checkpoint.load(folder / checkpoint.FILE, run)
-        assert weights is not None  # a finished fit has written it
     except Exception as error:
         mendable = isinstance(error, UsageError)
         tell("trouble" if mendable else "note", f"{run.id}: {sentence(error)}")
@@ -126,12 +125,16 @@ def _work(
                 fail(planned, error)
         return Ended("finished", mendable)
     mendable = False
+    weights: dict[float, Checkpoint] = {}
     for planned in todo:
         if stop():
             return Ended("stopped", mendable)
         tell("measuring", planned.id)
         try:
-            measured = _measure(planned, weights, workspace, engine, stop)
+            share = planned.cell.model.trained
+            if share not in weights:
+                weights[share] = _weights(run, folder, share)
+            measured = _measure(planned, weights[share], workspace, engine, stop)
             _write(workspace, run, planned, {**common, **measured})
         except NothingToMeasure as error:
             tell("note", f"{planned.cell.metric_label} of {run.id}: {error}")
@@ -146,6 +149,18 @@ def _work(
             (folder / f"error-{planned.id}.txt").unlink(missing_ok=True)
         tell("cell", planned.id)
     return Ended("finished", mendable)
+
+
+def _weights(run: Run, folder: Path, share: float) -> Checkpoint:
+    """What a finished training left behind after a share of its steps. Raises DataError if that is not there."""
+    path = folder / checkpoint.FILE if share == 1 else checkpoint.snapshot(folder, share)
+    found = checkpoint.load(path, run)
+    if found is None:
+        raise DataError(
+            f"the weights after {share:.0%} of the training are not in {path}: it was trained before they were kept, "
+            f"or they were deleted; delete {folder} to train again"
+        )
+    return found
 
 
 def _measure(

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..core.files import write_bytes
-from ..core.protocol import Axis, Gallery, Plot
+from ..core.protocol import Axis, Curves, Gallery, Plot, after
 from ..core.results import PublishedValue, ResultRow
+from ..core.spec import SHARES
 from .table import Entry, ResultTable
 
 __all__ = ["Artifacts", "Drawn", "draw_all", "inches"]
@@ -139,6 +140,8 @@ def _draw_all(
         yield _gallery(table, protocol, artifacts, base / f"{table.name}.png")
     elif isinstance(protocol, Plot):
         yield _numbers(table, base / f"{table.name}.png", plot(table, protocol))
+    elif isinstance(protocol, Curves):
+        yield _curves(table, base / f"{table.name}.png")
     else:
         if _comparable_columns(table):
             yield _numbers(table, base / f"{table.name}.png", side_by_side(table))
@@ -337,6 +340,58 @@ def plot(table: ResultTable, protocol: Plot) -> Figure:
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
     return figure
+
+
+def curves(table: ResultTable) -> Figure:
+    """A panel per dataset and metric: each model's mean over seeds against steps, its single seeds behind it."""
+    models = [label for label, spec in table.protocol.models.items() if spec.trained == 1]
+    panels = list(dict.fromkeys((entry.dataset, entry.metric) for entry in table.entries))
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(max(2.9 * across, 4.2), 2.6 * down + 0.4), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (dataset, metric) in zip(axes.flat, panels, strict=False):
+        axis.set_title(f"{_short(metric)}, {_short(dataset)}{_ours_on(table, dataset)}")
+        axis.set_xlabel("training steps")
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.grid(axis="y")
+        for index, model in enumerate(models):
+            along = {after(model, share): share for share in (*SHARES, 1.0)}
+            rows = [
+                row
+                for entry in table.entries
+                if entry.model in along and (entry.dataset, entry.metric) == (dataset, metric)
+                for row in entry.rows
+                if row.status == "ok" and row.value is not None and row.steps is not None
+            ]
+            _line(axis, rows, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], model)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _line(axis: Axes, rows: Sequence[ResultRow], colour: str, marker: str, model: str) -> None:
+    """One model's curve in its colour; faint lines are single seeds where there are several."""
+    seeds = sorted({row.seed for row in rows})
+    means: dict[int, list[float]] = {}
+    for seed in seeds:
+        own = sorted((row.steps or 0, row.value or 0.0) for row in rows if row.seed == seed)
+        for step, value in own:
+            means.setdefault(step, []).append(value)
+        if len(seeds) > 1:
+            axis.plot(*zip(*own, strict=True), color=colour, lw=0.7, alpha=0.4)
+    steps = sorted(means)
+    heights = [sum(means[step]) / len(means[step]) for step in steps]
+    axis.plot(steps, heights, color=colour, marker=marker, ms=4, lw=1.5, label=_short(model))
+
+
+def _curves(table: ResultTable, path: Path) -> Drawn:
+    _save(curves(table), path, table.name)
+    single = "; faint lines are single seeds" if table.seeds > 1 else ""
+    caption = f"Each point is a row of its own, measured with the weights of that step{single}."
+    return Drawn("Along the training", caption, path)
 
 
 def _points(

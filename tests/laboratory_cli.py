@@ -27,6 +27,7 @@ MODULE.__dict__["protocol"] = Table(
         ),  # an evaluation option: the same run
         "Slow": model("laboratory:Sketch", slow=0.005),
         "Diverging": model("laboratory:Sketch", diverge_at=20),
+        "Half": model("laboratory:Sketch").trained_for(0.5),
         "To come": model("to_come"),
     },
     datasets={"Blobs": dataset("laboratory:Blobs")},

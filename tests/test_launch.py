@@ -353,3 +353,23 @@ def test_a_number_without_a_meaning_is_not_applicable_and_no_failure(tmp_path: P
     before = (tmp_path / "results" / "demo" / "tiny.csv").read_bytes()
     assert "0 to do in 0 runs" in call(tmp_path, *asked)[2]
     assert (tmp_path / "results" / "demo" / "tiny.csv").read_bytes() == before
+
+
+def test_any_metric_can_be_measured_along_a_training(tmp_path: Path) -> None:
+    code, _, err = call(tmp_path, "run", "tiny", "--models", "Sketch,Half", "--metrics", "Bound")
+    assert code == 0, err
+    half, whole = sorted(table(tmp_path), key=lambda row: int(row["steps"]))
+    assert half["run"] == whole["run"] and half["cell"] != whole["cell"]
+    assert int(half["steps"]) == STEPS // 2 and int(whole["steps"]) == STEPS
+    assert half["value"] != whole["value"]
+    assert "after 50% of its training" in half["model_spec"]
+
+
+def test_weights_that_were_not_kept_are_said_to_be_missing(tmp_path: Path) -> None:
+    call(tmp_path, "run", "tiny", "--models", "Sketch", "--metrics", "Bound")
+    (kept,) = tmp_path.glob("runs/*/snapshots/0.5.pt")
+    kept.unlink()
+    code, _, _ = call(tmp_path, "run", "tiny", "--models", "Half", "--metrics", "Bound")
+    assert code == 3
+    (row,) = [row for row in table(tmp_path) if row["model"] == "Half"]
+    assert row["status"] == "failed" and "50% of the training" in row["note"]

@@ -16,7 +16,7 @@ from reprise.core.dataset import Examples
 from reprise.core.errors import ContractError, DataError, StaleError, UsageError
 from reprise.core.model import Recipe
 from reprise.core.run import Run
-from reprise.core.spec import dataset, model
+from reprise.core.spec import SHARES, dataset, model
 from reprise.training import checkpoint, engine
 from reprise.training.fit import LOG, _batches, fit
 
@@ -91,6 +91,23 @@ def test_an_interrupted_run_ends_in_the_same_weights(
         "56",
         "60",
     ]
+
+
+def test_kept_weights_are_those_of_their_step_however_often_it_was_interrupted(
+    tmp_path: Path,
+) -> None:
+    run = sketch(steps=60)
+    fit(run, CPU, tmp_path / "whole")
+    while fit(run, CPU, tmp_path / "parts", stop=every(7)).status == "stopped":
+        pass
+    for share in SHARES:
+        step = max(1, round(share * 60))
+        whole = checkpoint.load(checkpoint.snapshot(tmp_path / "whole", share), run)
+        parts = checkpoint.load(checkpoint.snapshot(tmp_path / "parts", share), run)
+        assert whole is not None and parts is not None
+        assert whole.step == parts.step == step
+        assert whole.model["seen"] == step  # its buffers are of that step as well
+        assert all(torch.equal(whole.model[name], parts.model[name]) for name in whole.model)
 
 
 def test_seeds_differ_and_a_finished_run_is_left_alone(tmp_path: Path) -> None:

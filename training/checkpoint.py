@@ -24,6 +24,11 @@ FORMAT = 1
 FILE = "checkpoint.pt"
 
 
+def snapshot(folder: Path, share: float) -> Path:
+    """Where the weights after a share of the training are kept, without the state of the optimiser."""
+    return folder / "snapshots" / f"{share:g}.pt"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A run after `step` updates.

@@ -29,6 +29,7 @@ from ..core.errors import ContractError, DataError, StaleError, UsageError
 from ..core.files import write_text
 from ..core.randomness import seeded
 from ..core.run import Run
+from ..core.spec import SHARES
 from . import checkpoint
 from .checkpoint import Checkpoint
 from .engine import Engine, computing, set_rate
@@ -100,6 +101,9 @@ def fit(
 ) -> Fitted:
     """Train `run` to its last step, or until `stop()`; resumes from `folder`/checkpoint.pt.
 
+    On the way the weights after each of SHARES of the training are kept, so that whatever can be measured at its end
+    can be measured along it.
+
     checkpoint_every: seconds. log_every: steps per line of log.csv, whose values are means over those steps.
     commit: of this code, for the checkpoint's record.
     Raises UsageError, DataError or StaleError; whatever was finished by then is on disk.
@@ -136,12 +140,14 @@ def fit(
         look_every = 1 if engine.device.type == "cpu" else 50
         unseen: list[tuple[int, dict[str, Tensor]]] = []
 
-        def save(step: int) -> None:
+        def save(step: int, share: float = 1.0) -> None:
+            """The checkpoint; with a share of the training, the snapshot after it."""
+            whole = share == 1
             log.flush()
             now = Checkpoint(
                 step=step,
                 model=model.state_dict(),
-                optimizer=optimizer.state_dict(),
+                optimizer=optimizer.state_dict() if whole else {},
                 precision=engine.precision,
                 threads=engine.threads,
                 devices=devices,
@@ -152,10 +158,13 @@ def fit(
                 commits=commits,
                 fused=engine.fused,
             )
-            checkpoint.save(path, run, now)
+            checkpoint.save(path if whole else checkpoint.snapshot(folder, share), run, now)
 
         if last is None and training.steps == 0:
             save(0)
+        kept: dict[int, list[float]] = {}
+        for share in SHARES:
+            kept.setdefault(max(1, round(share * training.steps)), []).append(share)
         for t, batch in _batches(run, images, start, engine):
             progress.report("train", t, training.steps)
             torch.manual_seed(run.stream("step", t))
@@ -168,7 +177,8 @@ def fit(
             finished, halted = done == training.steps, stop()
             due = now - saved >= checkpoint_every
             on_line = done % log_every == 0 or finished
-            if not (finished or halted or due or on_line or done % look_every == 0):
+            keep = done in kept
+            if not (finished or halted or due or on_line or keep or done % look_every == 0):
                 continue
             for at, terms in unseen:
                 values = _values(terms)
@@ -186,6 +196,8 @@ def fit(
                 rate = (done - logged_step) / max(time.monotonic() - logged, 1e-9)
                 log.line(done, {name: total / count for name, total in sums.items()}, rate)
                 sums, count, logged, logged_step = {}, 0, time.monotonic(), done
+            for share in kept.get(done, ()):
+                save(done, share)
             if finished or halted or due:
                 save(done)
                 saved = time.monotonic()
