@@ -76,9 +76,12 @@ def evaluation_dialect(model: GenerativeModel[Any]) -> str:
     config = getattr(model, "config", None)
     if not dataclasses.is_dataclass(config):
         return ""
+    bernoulli = getattr(config, "likelihood", "normal") == "bernoulli"
     options = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if field.metadata.get("evaluation") or field.name == "sigma"
+        if field.metadata.get("evaluation")
+        or field.name == "likelihood"
+        or (field.name == "sigma" and not bernoulli)
     ]
     return " ".join(sorted(options))

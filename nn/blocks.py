@@ -218,3 +218,11 @@ def image_decoder(channels: int, out: int, size: int) -> SubPixelStack:
     if size == 64:
         del layers[7:9]
     return SubPixelStack(channels, layers, act=nn.ReLU)
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers of these sizes with ReLU between them, none at the end."""
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

@@ -108,6 +108,17 @@ def image_log_prob(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
     )
 
 
+def bernoulli_log_prob(x: Tensor, mean: Tensor, margin: float) -> Tensor:
+    """Bernoulli cross-entropy with soft targets, Σ x log c + (1 - x) log(1 - c), summed over the last three axes.
+
+    mean is clamped to [margin, 1 - margin], which also stops its gradient there. At most 0; for x strictly between
+    0 and 1 the most that can be reached is minus the pixels' entropies.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        c, x = mean.float().clamp(margin, 1 - margin), x.float()
+        return (x * c.log() + (1 - x) * (-c).log1p()).sum((-3, -2, -1))
+
+
 def ceiling(dimensions: int, sigma: float) -> float:
     """The largest log-likelihood that a Gaussian of this sigma can give an image: D (-ln sigma - ln(2 pi) / 2)."""
     return dimensions * (-math.log(sigma) - HALF_LOG_2PI)

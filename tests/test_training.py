@@ -104,7 +104,8 @@ def test_kept_weights_are_those_of_their_step_however_often_it_was_interrupted(
         step = max(1, round(share * 60))
         whole = checkpoint.load(checkpoint.snapshot(tmp_path / "whole", share), run)
         parts = checkpoint.load(checkpoint.snapshot(tmp_path / "parts", share), run)
-        assert whole is not None and parts is not None
+        assert whole is not None
+        assert parts is not None
         assert whole.step == parts.step == step
         assert whole.model["seen"] == step  # its buffers are of that step as well
         assert all(torch.equal(whole.model[name], parts.model[name]) for name in whole.model)

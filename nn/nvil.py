@@ -1,0 +1,71 @@
+"""NVIL: the gradient of an ELBO through discrete latents that are drawn one after another (Mnih & Gregor, ICML 2014).
+
+A decision b_t ~ Bernoulli(q_t), t = 1 … T, made only while `before_t` is 1, changes the likelihood and every term that
+comes after it. With `reward_t` the sum of what it can change, and any baseline that does not depend on b_t,
+
+    d/dφ E[ELBO] = E[ d ELBO/dφ + Σ_t before_t (reward_t - baseline_t) d log q(b_t)/dφ ].
+
+So the surrogate ELBO + Σ_t before_t log q(b_t) stop(reward_t - baseline_t) has the right gradient in expectation.
+tests/test_nvil.py holds it against exact enumeration.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def surrogate(log_q: Tensor, before: Tensor, reward: Tensor, baseline: Tensor) -> Tensor:
+    """What to add to the ELBO of each image: (B, T) each -> (B,). Its value means nothing, its gradient does.
+
+    log_q: log q(b_t | b_<t) of the decisions made. before: 1 while decisions are still made, else 0.
+    """
+    signal = (reward - baseline).detach()
+    return (before * log_q * signal).sum(1)
+
+
+class Baseline(nn.Module):
+    """Predicts each step's reward from the image and the latents before it: an LSTM, then one hidden layer.
+
+    Rewards are hundreds of nats at first and tens later: they are standardised by running statistics, so that the
+    regression is as hard at the end as at the start. Nothing of its gradient reaches what it looks at.
+    """
+
+    mean: Tensor
+    square: Tensor
+    updates: Tensor
+
+    def __init__(self, inputs: int, recurrent: int = 256, hidden: int = 200, decay: float = 0.99):
+        super().__init__()
+        self.decay = decay
+        self.lstm = nn.LSTM(inputs, recurrent, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(recurrent, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        for name in ("mean", "square", "updates"):
+            self.register_buffer(name, torch.zeros(()))
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """Standardised prediction for each step: (B, T, D) -> (B, T)."""
+        hidden, _ = self.lstm(seen.detach())
+        predicted: Tensor = self.head(hidden)[..., 0]
+        return predicted.float()
+
+    def spread(self) -> tuple[Tensor, Tensor]:
+        """Running mean and standard deviation (at least 1) of the rewards."""
+        share = 1 - self.decay ** self.updates.clamp(min=1)
+        mean = self.mean / share
+        return mean, (self.square / share - mean.square()).clamp(min=1).sqrt()
+
+    def fit(self, seen: Tensor, before: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
+        """(baseline in nats (B, T), regression loss averaged over the batch); updates the statistics in training."""
+        reward = reward.detach()
+        if self.training:
+            with torch.no_grad():
+                made = before.sum().clamp(min=1)
+                self.mean.lerp_((before * reward).sum() / made, 1 - self.decay)
+                self.square.lerp_((before * reward.square()).sum() / made, 1 - self.decay)
+                self.updates += 1
+        mean, std = (part.clone() for part in self.spread())  # the buffers move on in place
+        predicted = self(seen)
+        error = F.mse_loss(predicted, (reward - mean) / std, reduction="none")
+        return (mean + std * predicted).detach(), 0.5 * (before * error).sum(1).mean()
