@@ -33,15 +33,14 @@ from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Objects, Spli
 from ..core.errors import UsageError
 from ..core.randomness import stream
 from ..core.workspace import data_root
-from . import _glyphs
+from . import _counter, _glyphs
+from ._counter import Integers, Words
 from ._digits import STAND_IN, Source
 from ._glyphs import Glyphs
 
 __all__ = ["Scenes"]
 
 Rule = Literal["mnist4", "mnist10", "mnist4_10"]
-Integers = NDArray[np.int64]
-Words = NDArray[np.uint64]
 
 # MNIST-10: the side of each digit 0..9 before any swap, and which of the two diagonals it is on.
 _RIGHT = np.array([0, 0, 1, 1, 1, 0, 0, 0, 1, 1], dtype=bool)
@@ -176,7 +175,7 @@ def paint(patch: NDArray[np.uint8], layout: Layout, canvas: int) -> NDArray[np.u
 @lru_cache(maxsize=16)
 def _layout(scenes: Scenes, name: Split, count: int, root: Path) -> Layout:
     classes = _Classes(scenes.glyphs(name).label)
-    keys = _keys(stream("scenes", scenes.seed, name), np.arange(count))
+    keys = _counter.keys(stream("scenes", scenes.seed, name), np.arange(count))
     patch = scenes.canvas * _glyphs.PATCH // _glyphs.CANVAS
     ten = _rule_of(scenes.rule, count)
     layout = Layout(*(np.full((count, scenes.info.objects), -1) for _ in Layout._fields))
@@ -199,9 +198,9 @@ def _rule_of(rule: Rule, count: int) -> NDArray[np.bool_]:
 
 
 def _mnist4(keys: Words, classes: _Classes, canvas: int, patch: int) -> Layout:
-    first = _uniform(keys, np.array([0]), 7)  # (N, 1)
+    first = _counter.uniform(keys, np.array([0]), 7)  # (N, 1)
     label = first + np.arange(4)  # (N, 4), clockwise from the top left
-    near = _uniform(keys, np.array([1, 2]), canvas // 2 - patch + 1)
+    near = _counter.uniform(keys, np.array([1, 2]), canvas // 2 - patch + 1)
     far = canvas - patch - near  # the mirror image
     x = np.stack([near[:, 0], far[:, 0], far[:, 0], near[:, 0]], axis=1)
     y = np.stack([near[:, 1], near[:, 1], far[:, 1], far[:, 1]], axis=1)
@@ -215,7 +214,7 @@ def _mnist10(keys: Words, classes: _Classes, canvas: int, patch: int) -> Layout:
         _apart(keys, block, count, apart, span) for block, count in ((1, 2), (2, 3), (3, 3))
     )
     offset = np.concatenate([pair, upper, lower, pair], axis=1)  # (N, 10, 2), by digit
-    swap = _uniform(keys, np.array([0, 1]), 2).astype(bool)[:, _DIAGONAL]  # (N, 10)
+    swap = _counter.uniform(keys, np.array([0, 1]), 2).astype(bool)[:, _DIAGONAL]  # (N, 10)
     x = offset[..., 0] + (_RIGHT ^ swap) * (canvas // 2)
     y = offset[..., 1] + (_LOWER ^ swap) * (canvas // 2)
     return Layout(classes.pick(keys, label), x, y)
@@ -230,7 +229,7 @@ def _apart(keys: Words, block: int, count: int, apart: int, span: int) -> Intege
     left, attempt = np.arange(len(keys)), 0
     while len(left):
         numbers = (block << 32) + attempt * 2 * count + np.arange(2 * count)
-        drawn = _uniform(keys[left], numbers, span).reshape(-1, count, 2)
+        drawn = _counter.uniform(keys[left], numbers, span).reshape(-1, count, 2)
         clear = np.all(
             [
                 np.abs(drawn[:, a] - drawn[:, b]).max(1) >= apart
@@ -254,35 +253,10 @@ class _Classes:
     def pick(self, keys: Words, label: Integers) -> Integers:
         """A glyph of each class in `label` (N, O), each an independent draw."""
         numbers = (4 << 32) + np.arange(label.shape[1])
-        glyph: Integers = self.order[self.start[label] + _uniform(keys, numbers, self.size[label])]
+        glyph: Integers = self.order[
+            self.start[label] + _counter.uniform(keys, numbers, self.size[label])
+        ]
         return glyph
-
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mix(word: Words) -> Words:
-    """The output function of SplitMix64 (Steele, Lea & Flood 2014)."""
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return word ^ (word >> np.uint64(31))
-
-
-def _keys(seed: int, index: Integers) -> Words:
-    """(N,): the key of each scene; its draws are a SplitMix64 sequence from there, read at any place."""
-    return _mix(
-        _mix(np.full(len(index), seed, dtype=np.uint64)) + _GOLDEN * index.astype(np.uint64)
-    )
-
-
-def _uniform(keys: Words, numbers: Integers, below: int | Integers) -> Integers:
-    """(N, D) integers uniform on {0..below - 1}: draw number `numbers[d]` of each scene.
-
-    The upper 32 bits are scaled, so a value's probability is off by less than `below` / 2^32.
-    """
-    bits = _mix(keys[:, None] + _GOLDEN * (numbers.astype(np.uint64) + np.uint64(1)))
-    scaled = (bits >> np.uint64(32)) * np.asarray(below, dtype=np.uint64)
-    return (scaled >> np.uint64(32)).astype(np.int64)
 
 
 @lru_cache(maxsize=16)
