@@ -393,7 +393,7 @@ def _progress(workspace: Workspace, name: str, protocol: Protocol, tier: TierNam
 
 
 def _wanted(name: str, protocol: Protocol, tier: TierName) -> set[tuple[str, str, str, int]]:
-    cells = protocol.cells(name, TIERS[tier].seeds or protocol.seeds, tier)
+    cells = protocol.cells(name, protocol.seeds_for(tier), tier)
     return {(cell.model_label, cell.dataset_label, cell.metric_label, cell.seed) for cell in cells}
 
 

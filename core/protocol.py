@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from .claims import Claim
 from .errors import unknown
 from .spec import SHARES, Spec, Value, dataset, metric, model
 
 __all__ = [
     "TIERS",
     "Cell",
+    "Claim",
     "Curves",
     "Deviation",
     "Gallery",
@@ -104,11 +106,13 @@ class Protocol:
     """What every protocol says; use Table, Plot or Gallery.
 
     paper: the citation of the published item. train: dataset label -> dataset that its models are trained on,
-    where that is another one (transfer). seeds: as many as at tier `paper`. only: model label -> the metric labels
+    where that is another one (transfer). seeds: as many as at tier `paper`. seeds_at: tier -> how many, where that is
+    not the tier's own number: where the spread over seeds is part of the question. only: model label -> the metric labels
     it has cells for (all when absent). sizes: tier -> the blocks of cells that are made at that tier, where the whole
     would be too long for it; whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
-    deviations: this item's part of the deviation ledger. draw: makes the figure, where the layouts below cannot.
+    deviations: this item's part of the deviation ledger. claims: what the paper says of the item, and how that is
+    tested on the rows. draw: makes the figure, where the layouts below cannot.
     """
 
     paper: str
@@ -117,11 +121,17 @@ class Protocol:
     metrics: Mapping[str, Spec]
     train: Mapping[str, Spec] = field(default_factory=dict)
     seeds: int = 1
+    seeds_at: Mapping[TierName, int] = field(default_factory=dict)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: Mapping[TierName, tuple[Block, ...]] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+    claims: tuple[Claim, ...] = ()
     draw: Callable[..., Any] | None = None
+
+    def seeds_for(self, tier: TierName) -> int:
+        """How many seeds this protocol has at a tier."""
+        return self.seeds_at.get(tier) or TIERS[tier].seeds or self.seeds
 
     def cells(self, name: str, seeds: int, tier: TierName = "paper") -> Iterator[Cell]:
         """All cells of a tier in reading order, seeds innermost."""

@@ -97,8 +97,7 @@ def plan(request: Request, workspace: Workspace) -> Plan:
     if request.tier not in get_args(TierName):
         raise unknown("tier", request.tier, get_args(TierName))
     protocol = _chosen(protocol, request)
-    tier = TIERS[request.tier]
-    seeds = request.seeds or tier.seeds or protocol.seeds
+    seeds = request.seeds or protocol.seeds_for(request.tier)
     changes = _Changes(request.changes)
     planned = tuple(
         _resolve(cell, request.tier, protocol, changes)

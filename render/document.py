@@ -125,6 +125,13 @@ class Page:
         return words
 
     @property
+    def findings(self) -> list[tuple[str, str, str, str]]:
+        """(claim, where it is made, what became of it, the numbers it rests on)."""
+        rows = [row for entry in self.table.entries for row in entry.rows]
+        tested = [(claim, claim.test(rows, self.table.seeds)) for claim in self.table.protocol.claims]
+        return [(claim.text, claim.source, found.outcome, found.words) for claim, found in tested]
+
+    @property
     def deviations(self) -> tuple[Deviation, ...]:
         """This item's part of the deviation ledger."""
         return self.table.protocol.deviations
@@ -401,6 +408,7 @@ def _for_print(made: Page, folder: Path) -> dict[str, Any]:
             "lines": [[str(text) for text in line] for line in grid.lines],
         },
         "orders": made.orders,
+        "findings": made.findings,
         "figures": [
             {
                 "title": drawn.title,

@@ -194,8 +194,7 @@ def build(
     tier: str,
 ) -> ResultTable:
     """Lay `rows` (of this protocol and tier) beside `published`, judge every cell, and write down each field."""
-    seeds = TIERS[tier].seeds if tier in TIERS else None  # type: ignore[index]  # a name of the user's
-    seeds = protocol.seeds if seeds is None else min(seeds, protocol.seeds)
+    seeds = protocol.seeds_for(tier) if tier in TIERS else protocol.seeds  # type: ignore[arg-type]  # a user's name
     measured: dict[tuple[str, str, str], list[ResultRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.seed):
         measured[row.model, row.dataset, row.metric].append(row)
