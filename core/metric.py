@@ -1,4 +1,4 @@
-"""Metric: one number of one trained model on one dataset.
+"""Metric: one number of one trained model on one dataset; or, a TrainingMetric, of how its training went.
 
 To add one, write `metrics/<name>.py` with one frozen dataclass that derives from `Metric`, named in `__all__`.
 """
@@ -9,12 +9,13 @@ import abc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import Dataset
+from .errors import ContractError
 from .spec import Value
 
 
@@ -74,3 +75,21 @@ class Metric(abc.ABC):
         `torch.initial_seed()` for anything else that needs a seed. Report progress with `core.progress.track`.
         Raise `core.errors.NothingToMeasure` where this model and these data leave the number without a meaning.
         """
+
+
+class TrainingMetric(Metric):
+    """A number of the training itself, read from its log: called as `metric.of_log(log)`.
+
+    The log is that of the very run which the row names, up to the step whose weights its other cells are measured with.
+    """
+
+    @abc.abstractmethod
+    def of_log(self, log: Mapping[str, NDArray[np.float64]]) -> Measurement:
+        """Measure a log: "step" (S,), the updates made; "loss" and every named term (S,), means since the line before."""
+
+    @final
+    def __call__(self, model: Any, data: Dataset) -> Measurement:
+        """A model does not know how it was trained. Raises ContractError."""
+        raise ContractError(
+            f"{type(self).__name__} is read from a training's log; call of_log, as launch/work.py does"
+        )

@@ -25,7 +25,7 @@ from ..core import spec
 from ..core.dataset import Dataset
 from ..core.errors import ContractError, DataError, NothingToMeasure, UsageError
 from ..core.files import write_text
-from ..core.metric import Measurement, Metric
+from ..core.metric import Measurement, Metric, TrainingMetric
 from ..core.model import GenerativeModel
 from ..core.randomness import seeded
 from ..core.run import Run
@@ -33,7 +33,7 @@ from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 from ..training.engine import Engine, computing
-from ..training.fit import Stop, fit
+from ..training.fit import LOG, Stop, fit, read_log
 from . import cells
 from .plan import DONE, Job, Planned
 from .provenance import Provenance
@@ -182,7 +182,10 @@ def _measure(
             model = trained(run, weights, measuring)
             torch.manual_seed(run.stream("measure", planned.id))
             with torch.no_grad():
-                found = metric(model, data)
+                if isinstance(metric, TrainingMetric):
+                    found = metric.of_log(read_log(workspace.run(run.id) / LOG, weights.step))
+                else:
+                    found = metric(model, data)
     finally:
         stop.at_once = False
     if not isinstance(found, Measurement):

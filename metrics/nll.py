@@ -84,10 +84,11 @@ class NLL(Metric):
             for begin in range(0, self.particles, PARTICLES):
                 size = min(PARTICLES, self.particles - begin)
                 terms = log_weight_terms(model, x, size)
-                weights[begin : begin + size, part] = sum(terms.values())
+                drawn = np.sum(list(terms.values()), axis=0)
+                refuse_non_finite(drawn, index[part], type(model).__name__)
+                weights[begin : begin + size, part] = drawn
                 for name, term in terms.items():
                     sums.setdefault(name, np.zeros(len(index)))[part] += term.sum(0)
-            refuse_non_finite(weights[:, part], index[part], type(model).__name__)
         nelbo = -weights.mean(0)
         values = nelbo if self.estimator == "nelbo" else -log_mean(weights, 0)
         arrays: dict[str, NDArray[Any]] = {"nelbo": nelbo}

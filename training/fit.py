@@ -35,6 +35,7 @@ from .checkpoint import Checkpoint
 from .engine import Engine, computing, set_rate
 
 LOG = "log.csv"
+LOG_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def fit(
     *,
     stop: Callable[[], bool] = never,
     checkpoint_every: float = 60.0,
-    log_every: int = 100,
+    log_every: int = LOG_EVERY,
     commit: str = "",
 ) -> Fitted:
     """Train `run` to its last step, or until `stop()`; resumes from `folder`/checkpoint.pt.
@@ -250,6 +251,28 @@ def _batches(
             if t + 1 < steps:
                 coming = pool.submit(make, t + 1)
             yield t, batch
+
+
+def read_log(path: Path, last: int) -> dict[str, NDArray[np.float64]]:
+    """The columns of a training's log.csv up to step `last`, each (S,).
+
+    Raises DataError where it is not there, is damaged, or ends before `last`: whoever deleted it must train again.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.DictReader(file) if int(line["step"]) <= last]
+        log = {name: np.array([float(line[name]) for line in lines]) for name in lines[0]}
+    except (OSError, ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); delete its folder to train again"
+        ) from error
+    # Between two lines a snapshot may be taken; at a training's end there is a line.
+    if log["step"][-1] + LOG_EVERY <= last:
+        raise DataError(
+            f"{path} ends at step {log['step'][-1]:.0f}, the weights are those of step {last}; "
+            "delete its folder to train again"
+        )
+    return log
 
 
 class _Log:
