@@ -20,6 +20,8 @@ __all__ = [
     "Finding",
     "Interval",
     "Key",
+    "all_of",
+    "at_least",
     "at_most",
     "best_reaches",
     "difference",
@@ -129,6 +131,19 @@ def at_most(key: Key, level: float) -> Test:
     return test
 
 
+def at_least(key: Key, level: float) -> Test:
+    """That the mean of a cell is at least `level`."""
+    below = at_most(key, level)
+    contrary: dict[Outcome, Outcome] = {"holds": "does not hold", "does not hold": "holds"}
+
+    def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
+        found = below(rows, seeds)
+        words = found.words.replace("at most", "at least")
+        return Finding(contrary.get(found.outcome, found.outcome), words)
+
+    return test
+
+
 def best_reaches(key: Key, level: float) -> Test:
     """That the best seed of a cell, where higher is better, reaches `level`; says how many seeds do."""
 
@@ -159,6 +174,18 @@ def some_seed_fails(key: Key, factor: float) -> Test:
         if n < 2:
             return Finding("undecided", f"{words} (one seed)")
         return Finding("holds" if diverged + far else "does not hold", words)
+
+    return test
+
+
+def all_of(*tests: Test) -> Test:
+    """That several things hold: it does not where one does not, and is undecided or not measured where one is."""
+
+    def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
+        found = [one(rows, seeds) for one in tests]
+        order: tuple[Outcome, ...] = ("not measured", "does not hold", "undecided", "holds")
+        worst = next(outcome for outcome in order if any(f.outcome == outcome for f in found))
+        return Finding(worst, "; ".join(dict.fromkeys(f.words for f in found)))
 
     return test
 

@@ -1,5 +1,6 @@
 """Every protocol names things that exist and carries the published values exactly as they are printed."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from reprise.core.spec import Spec, build, exists, names
 from reprise.protocols._gnm import UNKNOWN_NUMBERS
 
 ALL = protocols.names()
-TABLES = [name for name in ALL if isinstance(protocols.load(name)[1], Table)]
+TABLES = [name for name in ALL if isinstance(protocols.load(name)[1], Table) and name.startswith("gnm_")]
 
 # Typed a second time from the text of the paper, by columns rather than by rows: ARROW, MNIST-10, MNIST-4.
 # Where the text layer is unreadable, "?" stands for the digit.
@@ -106,7 +107,8 @@ def test_a_protocol_says_what_it_asks_costs_and_expects(name: str) -> None:
     _, protocol, text = protocols.load(name)
     first, *paragraphs = text.strip().split("\n\n")
     assert first.endswith("?"), "the first line is the question"
-    assert protocol.paper.startswith("Jiang & Ahn 2020")
+    citation = {"gnm": "Jiang & Ahn 2020", "dmvae": "Min et al. 2020"}[name.partition("_")[0]]
+    assert protocol.paper.startswith(citation)
     assert any(paragraph.startswith("Cost") for paragraph in paragraphs)
     assert any(paragraph.startswith("Expect") for paragraph in paragraphs)
     assert any("code" in paragraph or "authors" in paragraph for paragraph in paragraphs)
@@ -137,12 +139,15 @@ def test_every_option_is_one_that_its_class_has(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_published_values_and_cells_meet(name: str) -> None:
-    protocol = protocols.load(name)[1]
+    protocol = dataclasses.replace(protocols.load(name)[1], sizes={})  # whatever a tier leaves out
     cells = [(c.model_label, c.dataset_label, c.metric_label) for c in protocol.cells(name, 1)]
     values = [value.key for value in published(name)]
     assert len(set(cells)) == len(cells)
     assert len(set(values)) == len(values)
     assert set(values) <= set(cells)
+    if not name.startswith("gnm_"):  # its own test file says which cells have a value
+        assert values or "no published item" in protocol.paper or isinstance(protocol, Gallery)
+        return
     ours = {
         label for label in protocol.models if label == "GNM (as coded)"
     }  # not a row of the paper
