@@ -63,7 +63,9 @@ def read(
                 f"{type(model).__name__}.attend gives numbers that are not finite; did its training diverge?"
             )
         present = found.present
-        if not bool(((present == 0) | (present == 1)).all()) or bool((present.diff(dim=1) > 0).any()):
+        if not bool(((present == 0) | (present == 1)).all()) or bool(
+            (present.diff(dim=1) > 0).any()
+        ):
             raise ContractError(
                 f"{type(model).__name__}.attend must return present in {{0, 1}}, 0 from the first 0 on"
             )
@@ -118,8 +120,12 @@ def matches(steps: Steps, objects: Objects, index: NDArray[np.int64]) -> NDArray
         free = ~np.isin(real, found[image])
         real, true = real[free], true[free]
         centre = (steps.window[image, at, :2] + steps.window[image, at, 2:]) / 2  # (P, 2)
-        inside = ((centre[:, None] >= true[None, :, :2]) & (centre[:, None] < true[None, :, 2:])).all(-1)
-        away = np.linalg.norm(centre[:, None] - (true[None, :, :2] + true[None, :, 2:]) / 2, axis=-1)
+        inside = (
+            (centre[:, None] >= true[None, :, :2]) & (centre[:, None] < true[None, :, 2:])
+        ).all(-1)
+        away = np.linalg.norm(
+            centre[:, None] - (true[None, :, :2] + true[None, :, 2:]) / 2, axis=-1
+        )
         for step, one in assigned(1 / (1 + away), inside):
             found[image, at[step]] = real[one]
     return found

@@ -30,7 +30,9 @@ class AttendedReconstructions(Metric):
 
     def __post_init__(self) -> None:
         if min(self.images, self.pairs) < 1:
-            raise UsageError(f"attended_reconstructions needs images >= 1 and pairs >= 1; got {self}")
+            raise UsageError(
+                f"attended_reconstructions needs images >= 1 and pairs >= 1; got {self}"
+            )
 
     @property
     def dialect(self) -> str:

@@ -56,7 +56,9 @@ class CountAccuracy(Metric):
         ]
         present = np.concatenate(parts)  # (N, T)
         found = present.sum(1)
-        confusion = np.zeros((max(data.info.objects, int(there.max())) + 1, present.shape[1] + 1), np.int64)
+        confusion = np.zeros(
+            (max(data.info.objects, int(there.max())) + 1, present.shape[1] + 1), np.int64
+        )
         np.add.at(confusion, (there, found), 1)
         right = (found == there).astype(np.float64)
         return Measurement.mean(right, found=found, there=there, confusion=confusion)

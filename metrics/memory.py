@@ -70,7 +70,9 @@ class Memory(Metric):
             if self.order == "use":
                 shown = np.argsort(-use, kind="stable")
         elif self.order == "use":
-            raise ContractError(f"{type(model).__name__} does not attend: its slots have no order of use")
+            raise ContractError(
+                f"{type(model).__name__} does not attend: its slots have no order of use"
+            )
         shown = shown[: self.rows]
         arrays |= {"grid": patches[shown], "slot": shown}
         value = between(patches[:, 1:].astype(np.float64) / 255)

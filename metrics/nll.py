@@ -72,7 +72,9 @@ class NLL(Metric):
         counts = None if test.objects is None else counts_of(test.objects, index)
         if self.count is not None:
             if counts is None:
-                raise UsageError(f"nll with a count needs objects; {data.info.name} does not say them")
+                raise UsageError(
+                    f"nll with a count needs objects; {data.info.name} does not say them"
+                )
             index = index[counts == self.count]
             if not len(index):
                 raise NothingToMeasure(f"no image of {data.info.name} has {self.count} objects")

@@ -60,10 +60,16 @@ class Parsing(Metric):
                 columns.append(with_windows(layers[:, step], window, upto))
             columns.append(enlarged(layers[:, -1]))
             rows.append(np.stack(columns, 1))
-            slot = found.slot.argmax(-1).numpy() if found.slot.shape[-1] else np.full(present.shape, -1)
+            slot = (
+                found.slot.argmax(-1).numpy()
+                if found.slot.shape[-1]
+                else np.full(present.shape, -1)
+            )
             slots.append(np.where(present, slot, -1))
             presents.append(present)
-            errors.append(np.square((image.astype(np.float64) - layers[:, -1]) / 255).mean((1, 2, 3)))
+            errors.append(
+                np.square((image.astype(np.float64) - layers[:, -1]) / 255).mean((1, 2, 3))
+            )
         return Measurement.mean(
             np.concatenate(errors),
             inputs=test.image[index],

@@ -77,13 +77,19 @@ class Slots(Metric):
         steps = attended(model, test, index, "slots")
         name, slots = type(model).__name__, steps.slot.shape[-1]
         if self.groups == "slot" and slots == 0:
-            raise NothingToMeasure(f"{name} has no memory slots; groups='k-means' measures its z^what")
+            raise NothingToMeasure(
+                f"{name} has no memory slots; groups='k-means' measures its z^what"
+            )
         match = matches(steps, objects, index)
         at = match >= 0
         if not at.any():
-            raise NothingToMeasure(f"no step of {name} is matched to an object in {len(index)} images")
+            raise NothingToMeasure(
+                f"no step of {name} is matched to an object in {len(index)} images"
+            )
         label = np.take_along_axis(objects.label[index], match.clip(0), 1)[at]
-        groups = steps.slot[at].argmax(-1) if self.groups == "slot" else self._clusters(steps.what[at])
+        groups = (
+            steps.slot[at].argmax(-1) if self.groups == "slot" else self._clusters(steps.what[at])
+        )
         most = slots if self.groups == "slot" else self.clusters
         joint = joint_counts(groups, label, most)
         arrays: dict[str, NDArray[Any]] = {
@@ -144,7 +150,9 @@ def normalized_mutual_information(joint: NDArray[np.int64]) -> float:
 
     if (joint.sum(0) > 0).sum() < 2 or (joint.sum(1) > 0).sum() < 2:
         return 0.0
-    groups, label = (np.repeat(places, joint.ravel()) for places in np.indices(joint.shape).reshape(2, -1))
+    groups, label = (
+        np.repeat(places, joint.ravel()) for places in np.indices(joint.shape).reshape(2, -1)
+    )
     return float(normalized_mutual_info_score(label, groups, average_method="arithmetic"))
 
 

@@ -24,7 +24,9 @@ from ._dmvae import CITATION, COMMON, DATA, DMVAE_15, MULTI_MNIST, TEMPERATURES
 DATASET = "Multi-MNIST"
 # 2/3 is what the printed objective has anyway: the run is Table I's.
 MODELS = {
-    f"T = {name}": DMVAE_15 if name == "2/3" else DMVAE_15.with_options(type_temperature=float(name))
+    f"T = {name}": DMVAE_15
+    if name == "2/3"
+    else DMVAE_15.with_options(type_temperature=float(name))
     for name in ("0.1", "0.3", "0.5", "2/3", "1", "2")
 }
 
@@ -50,7 +52,11 @@ def draw(
     axis.grid(axis="y")
     if axis.lines:
         # What the first steps lose is far more than all that follows, and not what the figure is about.
-        heights = [height for line in axis.lines for height in line.get_ydata()[len(line.get_ydata()) // 50 :]]
+        heights = [
+            height
+            for line in axis.lines
+            for height in line.get_ydata()[len(line.get_ydata()) // 50 :]
+        ]
         axis.set_ylim(min(heights) - 10, max(heights) + 10)
         figure.legend(loc="outside right center", frameon=False)
     return figure

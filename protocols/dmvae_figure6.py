@@ -45,7 +45,11 @@ def draw(
     """Early and late beside one another, for every dataset that has images."""
     datasets = list(dict.fromkeys(row.dataset for row in rows)) or [DATASET]
     panels = [
-        (f"{after(label, share)} of the training", (after(label, share), dataset, "Slots", 0), "grid")
+        (
+            f"{after(label, share)} of the training",
+            (after(label, share), dataset, "Slots", 0),
+            "grid",
+        )
         for dataset in datasets
         for label in MODELS
         for share in (EARLY, LATE)

@@ -75,7 +75,9 @@ def draw(
                 axis.imshow(image.transpose(1, 2, 0), interpolation="antialiased")
                 if line == 0:
                     last = len(images) - 1
-                    named = {0: "parts", 1: "image", last: "whole"}.get(column, f"step {column - 1}")
+                    named = {0: "parts", 1: "image", last: "whole"}.get(
+                        column, f"step {column - 1}"
+                    )
                     axis.set_title(named, fontsize=6, pad=2)
                 if 2 <= column < len(images) - 1 and slots[column - 2] >= 0:
                     axis.text(

@@ -67,8 +67,7 @@ protocol = Table(
     seeds=3,
     seeds_at={"mini": 3},
     only={
-        **{label: ("NLL", "Count acc.", "NMI", "Purity", "Slots used", "H(q mean)", "mean H(q)", "Information", "Gap")
-           for label in OBJECTIVES},
+        **dict.fromkeys(OBJECTIVES, ("NLL", "Count acc.", "NMI", "Purity", "Slots used", "H(q mean)", "mean H(q)", "Information", "Gap")),
         "AIR": ("NLL", "Count acc.", "k-means NMI"),
     },
     claims=(

@@ -128,7 +128,9 @@ class Page:
     def findings(self) -> list[tuple[str, str, str, str]]:
         """(claim, where it is made, what became of it, the numbers it rests on)."""
         rows = [row for entry in self.table.entries for row in entry.rows]
-        tested = [(claim, claim.test(rows, self.table.seeds)) for claim in self.table.protocol.claims]
+        tested = [
+            (claim, claim.test(rows, self.table.seeds)) for claim in self.table.protocol.claims
+        ]
         return [(claim.text, claim.source, found.outcome, found.words) for claim, found in tested]
 
     @property

@@ -24,8 +24,12 @@ A, B = ("A", "data", "NLL"), ("B", "data", "NLL")
 
 def rows(key: Key, *values: float, **more: Any) -> list[ResultRow]:
     model, dataset, metric = key
-    of = ResultRow(protocol="p", tier="mini", model=model, train="t", dataset=dataset, metric=metric)
-    return [dataclasses.replace(of, seed=seed, value=value, **more) for seed, value in enumerate(values)]
+    of = ResultRow(
+        protocol="p", tier="mini", model=model, train="t", dataset=dataset, metric=metric
+    )
+    return [
+        dataclasses.replace(of, seed=seed, value=value, **more) for seed, value in enumerate(values)
+    ]
 
 
 def outcome(test: Test, *found: list[ResultRow], seeds: int = 3) -> str:
@@ -74,12 +78,16 @@ def test_no_claim_rests_on_a_hole(status: str) -> None:
     for test in (lower(A, B), lower(B, A), within(A, B, 1), at_most(A, 3), best_reaches(A, 0)):
         found = test(broken + rows(B, *HIGH), 3)
         assert found.outcome == "not measured"
-        assert f"{status} in seed 2" in found.words and "why" in found.words
+        assert f"{status} in seed 2" in found.words
+        assert "why" in found.words
     assert values_of(rows(A, 1.0, 2.0), A, 3) == "NLL of A on data: 2 of 3 seeds measured"
 
 
 def test_a_diverged_seed_is_a_failed_one_and_not_a_hole_where_failing_is_the_question() -> None:
-    seeds = [*rows(A, 1.0, 1.1), dataclasses.replace(rows(A, 0.0)[0], seed=2, status="diverged", value=None)]
+    seeds = [
+        *rows(A, 1.0, 1.1),
+        dataclasses.replace(rows(A, 0.0)[0], seed=2, status="diverged", value=None),
+    ]
     found = some_seed_fails(A, 1.2)(seeds, 3)
     assert found.outcome == "holds"
     assert "1 of 3 seeds diverged" in found.words

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Objects, Split
 from reprise.core.errors import ContractError, NothingToMeasure, UsageError
 from reprise.core.metric import Measurement, Metric
 from reprise.core.model import Attends, Attention, Remembers
 from reprise.core.randomness import seeded
 from reprise.metrics._attention import Steps, assigned, attended, matches, tight
+from reprise.metrics._windows_drawn import COLOURS, scale, with_windows
 from reprise.metrics.attended_reconstructions import AttendedReconstructions
 from reprise.metrics.count_accuracy import CountAccuracy
 from reprise.metrics.foreground_ari import ForegroundARI
@@ -24,7 +24,6 @@ from reprise.metrics.memory import Memory, between
 from reprise.metrics.parsing import Parsing
 from reprise.metrics.slots import Slots, joint_counts, normalized_mutual_information, purity
 from reprise.metrics.windows import Windows, cut, pairwise_overlap
-from reprise.metrics._windows_drawn import COLOURS, scale, with_windows
 from torch import Tensor
 
 SIDE, CLASSES, STEPS = 24, 4, 3
@@ -110,7 +109,9 @@ class Oracle(Attends, Remembers):
                 mine = torch.from_numpy(TEST.owner[np.array([i])][0] == o)  # type: ignore[index]
                 grow = torch.tensor([-1.0, -1, 1, 1]) * self.margin
                 window[b, step] = torch.from_numpy(TEST.objects.box[i, o]) + grow
-                layer[b, step] = x[b] * (mine if not self.whole else 1.0) * (step == 0 or not self.whole)
+                layer[b, step] = (
+                    x[b] * (mine if not self.whole else 1.0) * (step == 0 or not self.whole)
+                )
                 what[b, step] = torch.tensor([float(label), -float(label)])
                 if self.slots:
                     slot[b, step] = (1 - self.sharpness) / self.slots
@@ -144,7 +145,13 @@ def test_a_tight_box_ends_where_the_ink_ends() -> None:
 def stepped(*boxes: tuple[float, ...], shift: float = 0.0) -> Steps:
     box = np.array([boxes], dtype=np.float64)
     count = len(boxes)
-    return Steps(np.ones((1, count), bool), box + shift, box, np.zeros((1, count, 1)), np.zeros((1, count, 0)))
+    return Steps(
+        np.ones((1, count), bool),
+        box + shift,
+        box,
+        np.zeros((1, count, 1)),
+        np.zeros((1, count, 0)),
+    )
 
 
 def placed(*boxes: tuple[float, ...]) -> Objects:
@@ -200,7 +207,9 @@ def test_counts_are_right_where_every_object_has_its_step() -> None:
 
 
 def test_the_confusion_matrix_says_what_goes_wrong() -> None:
-    three = measure(CountAccuracy(), Oracle(steps=lambda count: 3 * (count > 0)))  # pyro's failure: 0 or 3 steps
+    three = measure(
+        CountAccuracy(), Oracle(steps=lambda count: 3 * (count > 0))
+    )  # pyro's failure: 0 or 3 steps
     assert three.value == pytest.approx(1 / 3)
     assert three.arrays["confusion"].tolist() == [[20, 0, 0, 0], [0, 0, 0, 20], [0, 0, 0, 20]]
     none = measure(CountAccuracy(), Oracle(steps=lambda count: 0))
@@ -266,14 +275,21 @@ def test_purity_and_nmi_of_a_hand_made_table() -> None:
     expected = shared / ((h(0.5, 0.5) + h(3 / 8, 5 / 8)) / 2)
     assert normalized_mutual_information(joint) == pytest.approx(expected)
     assert normalized_mutual_information(np.array([[8]])) == 0.0
-    assert joint_counts(np.array([0, 2, 2]), np.array([1, 0, 1]), 4).tolist() == [[0, 1], [0, 0], [1, 1], [0, 0]]
+    assert joint_counts(np.array([0, 2, 2]), np.array([1, 0, 1]), 4).tolist() == [
+        [0, 1],
+        [0, 0],
+        [1, 1],
+        [0, 0],
+    ]
 
 
 def test_without_a_memory_clusters_of_what_are_compared_with_the_classes() -> None:
     reader = Oracle(slots=0)
     with pytest.raises(NothingToMeasure, match="no memory slots"):
         slots("nmi", reader)
-    assert slots("nmi", reader, groups="k-means") == pytest.approx(1.0)  # what is a function of the class
+    assert slots("nmi", reader, groups="k-means") == pytest.approx(
+        1.0
+    )  # what is a function of the class
     assert slots("purity", reader, groups="k-means", clusters=1) < 1.0
     assert slots("nmi", reader, groups="k-means", clusters=1) == 0.0
     with pytest.raises(UsageError, match="no probabilities"):
@@ -305,7 +321,8 @@ def test_a_model_that_takes_no_step_has_nothing_to_measure() -> None:
 def test_foreground_ari_is_one_for_the_truth_and_zero_for_one_lump() -> None:
     found = measure(ForegroundARI(), Oracle())
     assert found.value == 1.0
-    assert found.n == 20 and (found.arrays["image"] % 3 == 2).all()  # images with two tiles alone
+    assert found.n == 20
+    assert (found.arrays["image"] % 3 == 2).all()
     assert measure(ForegroundARI(), Oracle(whole=True)).value == 0.0
     assert measure(ForegroundARI(), Oracle(steps=lambda count: 0)).value == 0.0
 
@@ -324,10 +341,13 @@ def test_foreground_ari_does_not_care_which_step_comes_first() -> None:
 
 def test_windows_are_measured_in_shares_of_the_image() -> None:
     apart = measure(Windows(quantity="overlap"), Oracle())
-    assert apart.value == 0.0 and apart.n == 20
+    assert apart.value == 0.0
+    assert apart.n == 20
     assert measure(Windows(quantity="area"), Oracle()).value == pytest.approx(36 / SIDE**2)
     assert measure(Windows(quantity="steps"), Oracle()).value == 1.0  # of 0, 1 and 2
-    assert measure(Windows(quantity="first"), Oracle()).value == pytest.approx(0.75, abs=0.01)  # 1 and about 1/2
+    assert measure(Windows(quantity="first"), Oracle()).value == pytest.approx(
+        0.75, abs=0.01
+    )  # 1 and about 1/2
     assert measure(Windows(quantity="first"), Oracle(whole=True)).value == 1.0
     everything = Oracle(margin=100.0)
     assert measure(Windows(quantity="overlap"), everything).value == 1.0
@@ -357,7 +377,8 @@ def test_the_windows_of_the_steps_have_the_colours_of_their_order() -> None:
 
 def test_attended_reconstructions_are_pairs_and_the_oracle_makes_no_error() -> None:
     found = measure(AttendedReconstructions(images=18, pairs=3), Oracle())
-    assert found.value == 0.0 and found.n == 18
+    assert found.value == 0.0
+    assert found.n == 18
     grid, side = found.arrays["grid"], SIDE * scale(SIDE)
     assert grid.shape == (6, 6, 3, side, side)  # 16 pairs and two white ones
     assert (grid[-1, 2:] == 255).all()
@@ -380,7 +401,9 @@ def test_rows_by_use_begin_with_the_slot_that_is_read_most() -> None:
     reader = Oracle(slot_of=lambda label: {0: 3, 1: 3, 2: 3, 3: 1}[label])
     found = measure(Memory(draws=2, order="use"), reader)
     use = found.arrays["use"]
-    assert use.sum() == 60 and found.arrays["slot"][0] == 3 and use[0] == use[2] == 0
+    assert use.sum() == 60
+    assert found.arrays["slot"][0] == 3
+    assert use[0] == use[2] == 0
     assert found.arrays["slot"].tolist()[:2] == [3, 1]
     assert np.array_equal(found.arrays["grid"], found.arrays["recalled"][found.arrays["slot"]])
 
@@ -421,7 +444,9 @@ def test_an_attention_of_the_wrong_kind_is_refused(spoilt: dict[str, Tensor], me
     class Wrong(Oracle):
         def attend(self, x: Tensor, sample: bool = True) -> Attention:
             found = super().attend(x, sample)
-            return found._replace(**{k: v.expand(len(x), STEPS, *v.shape[2:]) for k, v in spoilt.items()})
+            return found._replace(
+                **{k: v.expand(len(x), STEPS, *v.shape[2:]) for k, v in spoilt.items()}
+            )
 
     with pytest.raises(ContractError, match=message):
         measure(CountAccuracy(), Wrong())

@@ -63,7 +63,9 @@ def test_both_estimators_of_the_nll_are_those_of_the_closed_form() -> None:
     nelbo = measure(NLL(particles=1000), made(Lognormal))
     assert nelbo.value == pytest.approx(LIT, abs=0.02)
     iwae = measure(NLL("iwae", particles=500), made(Lognormal))
-    assert iwae.value == pytest.approx(LIT - SPREAD**2 / 2, abs=0.02)  # log E w = mean + variance / 2
+    assert iwae.value == pytest.approx(
+        LIT - SPREAD**2 / 2, abs=0.02
+    )  # log E w = mean + variance / 2
     assert iwae.arrays["nelbo"].mean() == pytest.approx(LIT, abs=0.02)
 
 
@@ -90,7 +92,8 @@ def test_nlls_are_told_apart_by_true_count() -> None:
     assert found.arrays["by_count"] == pytest.approx([0, 36, 72], abs=0.05)
     for count, lit in enumerate((0, 36, 72)):
         part = measure(NLL(particles=100, count=count), made(Lognormal))
-        assert part.n == 20 and part.value == pytest.approx(lit, abs=0.1)
+        assert part.n == 20
+        assert part.value == pytest.approx(lit, abs=0.1)
         assert f"count={count}" in NLL(count=count).dialect
     with pytest.raises(NothingToMeasure):
         measure(NLL(count=3), made(Lognormal))
@@ -145,7 +148,9 @@ def test_weights_that_are_not_finite_and_options_that_make_no_sense_are_refused(
 def test_the_relaxation_gap_is_relaxed_minus_discrete() -> None:
     found = measure(RelaxationGap(draws=100), made(Relaxed))
     assert found.value == pytest.approx(-10, abs=0.05)
-    assert found.arrays["relaxed"] - found.arrays["discrete"] == pytest.approx(found.arrays["value"])
+    assert found.arrays["relaxed"] - found.arrays["discrete"] == pytest.approx(
+        found.arrays["value"]
+    )
 
 
 # The course of a training -------------------------------------------------------------------------------------------
@@ -176,7 +181,9 @@ def test_a_loss_that_falls_steadily_has_no_plateau_and_one_that_stays_no_drop() 
         TrainingLoss("drop").of_log({"step": np.array([300.0]), "loss": np.array([1.0])})
 
 
-def test_a_log_is_read_up_to_the_weights_step_and_one_that_ends_before_is_refused(tmp_path: Any) -> None:
+def test_a_log_is_read_up_to_the_weights_step_and_one_that_ends_before_is_refused(
+    tmp_path: Any,
+) -> None:
     path = tmp_path / "log.csv"
     path.write_text("step,loss,steps_per_second\n100,3.5,9\n200,2.5,9\n300,1.5,9\n")
     assert read_log(path, 200)["loss"].tolist() == [3.5, 2.5]

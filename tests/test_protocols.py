@@ -14,7 +14,9 @@ from reprise.core.spec import Spec, build, exists, names
 from reprise.protocols._gnm import UNKNOWN_NUMBERS
 
 ALL = protocols.names()
-TABLES = [name for name in ALL if isinstance(protocols.load(name)[1], Table) and name.startswith("gnm_")]
+TABLES = [
+    name for name in ALL if isinstance(protocols.load(name)[1], Table) and name.startswith("gnm_")
+]
 
 # Typed a second time from the text of the paper, by columns rather than by rows: ARROW, MNIST-10, MNIST-4.
 # Where the text layer is unreadable, "?" stands for the digit.
