@@ -85,7 +85,7 @@ def draw(parts: tuple[Part, Part], keys: Words, hand: Hand, side: int) -> Drawn:
         for line, thickness in zip(part, width.T, strict=True):
             _stroke(fine[:, place], line * FINE * side, thickness * FINE * side / 2)
     paint = np.rint(hand.ink * _ONE).astype(np.int64)
-    image = _inked(fine.any(1), paint)
+    image = _inked(fine[:, 0] | fine[:, 1], paint)
     ink = np.stack([_inked(fine[:, place], paint) for place in range(len(parts))], axis=1)
     owner = ink.argmax(1).astype(np.uint8)  # of two equals the first
     owner[ink.max(1) < FAINT] = NOBODY
@@ -170,8 +170,12 @@ def _inked(fine: NDArray[np.bool_], paint: Integers) -> Pixels:
     count = fine.shape[-1] // FINE
     padded = np.pad(fine, ((0, 0), (reach, reach), (reach, reach))).astype(np.int32)
     end = FINE * (count - 1) + 1
-    rows = sum(int(tap) * padded[:, k : k + end : FINE] for k, tap in enumerate(taps))
-    both = sum(int(tap) * rows[..., k : k + end : FINE] for k, tap in enumerate(taps))
+    rows = np.zeros((len(fine), count, padded.shape[2]), np.int32)
+    for k, tap in enumerate(taps.tolist()):
+        rows += tap * padded[:, k : k + end : FINE]
+    both = np.zeros((len(fine), count, count), np.int64)
+    for k, tap in enumerate(taps.tolist()):
+        both += tap * rows[..., k : k + end : FINE]
     grey = both * paint[:, None, None] * 255  # of 2^30
     image: Pixels = ((grey + (1 << 29)) >> 30).astype(np.uint8)
     return image

@@ -30,7 +30,7 @@ from ..core.randomness import stream
 from ..core.workspace import cache_folder, data_root
 from . import _counter, _hanzi_render
 from ._counter import Integers
-from ._hanzi_strokes import PARTS, Strokes, characters
+from ._hanzi_strokes import PARTS, Part, Strokes, characters
 
 __all__ = ["Hanzi"]
 
@@ -127,7 +127,7 @@ class Hanzi(Dataset):
         """Draw the images that are not there, of all splits alike, in this process whatever `workers` is."""
         _drawn(self, cache_folder(), data_root())
 
-    def _parts(self) -> list[tuple[_hanzi_render.Part, _hanzi_render.Part]]:
+    def _parts(self) -> list[tuple[Part, Part]]:
         return list(characters(self.strokes).values())
 
     def _folder(self) -> Path:
