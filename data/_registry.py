@@ -43,6 +43,14 @@ _MNIST_IDX = (
     ("t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
 )
 _MNIST_NPZ = File("mnist.npz", "39b9b1ffaa0ba4d8995a616551f0966941fe02a3fe79ba4a9db7373db16d53ad", 11_490_559)
+# Stroke medians of Make Me a Hanzi, Arphic Public License (in the package: ARPHICPL.TXT).
+_HANZI_TGZ = File(
+    "hanzi/hanzi-writer-data-2.0.1.tgz", "72baf3d82b114e60d6e40ea05f24d2262a05cd39d544e2f322ba2fceb7beff15", 13_484_680,
+    ("https://registry.npmjs.org/hanzi-writer-data/-/hanzi-writer-data-2.0.1.tgz",),
+)
+_HANZI_NPZ = File(
+    "hanzi_makemeahanzi.npz", "0a4dc70a63c3c1085a05ef2732f600c613b5d2f98c247a248b4b37e058256d3c", 10_026_435
+)
 # fmt: on
 
 # Each dataset has one or more layouts, each complete in itself; the first is the one that is fetched.
@@ -54,6 +62,7 @@ FILES: dict[str, tuple[tuple[File, ...], ...]] = {
         ),
         (_MNIST_NPZ,),
     ),
+    "hanzi": ((_HANZI_TGZ,), (_HANZI_NPZ,)),
 }
 
 
