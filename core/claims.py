@@ -160,7 +160,7 @@ def best_reaches(key: Key, level: float) -> Test:
 
 
 def some_seed_fails(key: Key, factor: float) -> Test:
-    """That training fails in some runs: it diverges, or ends with a value above `factor` times that of the best seed."""
+    """That training fails in some runs: it diverges, or ends above `factor` times the value of the best seed."""
 
     def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
         of_cell = [row for row in rows if row.key[:3] == key]

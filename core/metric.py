@@ -85,7 +85,7 @@ class TrainingMetric(Metric):
 
     @abc.abstractmethod
     def of_log(self, log: Mapping[str, NDArray[np.float64]]) -> Measurement:
-        """Measure a log: "step" (S,), the updates made; "loss" and every named term (S,), means since the line before."""
+        """Measure a log: "step" (S,), updates made; "loss" and every named term (S,), means since the line before."""
 
     @final
     def __call__(self, model: Any, data: Dataset) -> Measurement:

@@ -107,7 +107,7 @@ class Protocol:
 
     paper: the citation of the published item. train: dataset label -> dataset that its models are trained on,
     where that is another one (transfer). seeds: as many as at tier `paper`. seeds_at: tier -> how many, where that is
-    not the tier's own number: where the spread over seeds is part of the question. only: model label -> the metric labels
+    not the tier's own: where the spread over seeds is part of the question. only: model label -> the metric labels
     it has cells for (all when absent). sizes: tier -> the blocks of cells that are made at that tier, where the whole
     would be too long for it; whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".

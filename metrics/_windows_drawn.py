@@ -29,7 +29,7 @@ def scale(height: int) -> int:
 def with_windows(
     images: NDArray[np.uint8], window: NDArray[np.floating[Any]], shown: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """(N, C, H, W) enlarged, with an outline around the windows (N, T, 4) of the steps shown (N, T), the first on top."""
+    """(N, C, H, W) enlarged, with outlines around the windows (N, T, 4) of the steps shown (N, T), the first on top."""
     out, by = enlarged(images), scale(images.shape[-2])
     for step in reversed(range(window.shape[1])):
         colour = COLOURS[step % len(COLOURS)]

@@ -40,9 +40,9 @@ class AttendedReconstructions(Metric):
         return "mse draws=1 canvas=sum"
 
     def __call__(self, model: Any, data: Dataset) -> Measurement:
-        """Mean squared error of the sum of the layers, at most 1. Arrays of the first 16 images: inputs, reconstructions
-        (16, C, H, W) uint8; window (16, T, 4), present (16, T); grid (R, 2 pairs, 3, H', W') uint8, enlarged, windows red,
-        green, blue, yellow in the order of the steps; value (N,), error per image.
+        """Mean squared error of the sum of the layers, cut at 1. Arrays of the first 16 images: inputs and
+        reconstructions (16, C, H, W) uint8; window (16, T, 4), present (16, T); grid (R, 2 pairs, 3, H', W') uint8,
+        enlarged, windows red, green, blue, yellow in the order of the steps. And value (N,), error per image.
         """
         test, index = test_split(data, self.images)
         inputs, outputs, windows, presents = [], [], [], []

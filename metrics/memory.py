@@ -1,8 +1,8 @@
 """Memory: what every slot of a memory stands for, drawn from the slot alone.
 
 The number beside the picture is the share of the patches' variance that lies between slots (eta squared): near 0 where
-all slots draw the same mixture, near 1 where every slot draws one thing of its own. Of each slot's draws, pixel by pixel.
-It says that slots differ, not that they mean anything: `slots` compares them with true classes.
+all slots draw the same mixture, near 1 where every slot draws one thing of its own. Of each slot's draws, pixel by
+pixel. It says that slots differ, not that they mean anything: `slots` compares them with true classes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["Memory"]
 class Memory(Metric):
     """draws: per slot, beside the mean of its prior. rows: slots in the grid; None for all.
 
-    order: of the grid's rows: by the slots' index, or those first that most steps on test images read (`images` of them;
-    None for all). The second needs a model that attends.
+    order: of the grid's rows: by the slots' index, or those first that most steps on test images read (`images` of
+    them; None for all). The second needs a model that attends.
     """
 
     better = "neither"
@@ -50,8 +50,9 @@ class Memory(Metric):
         return f"eta-squared draws={self.draws}"
 
     def __call__(self, model: Any, data: Dataset) -> Measurement:
-        """Share of variance between slots, of all slots. Arrays: recalled (M, 1 + draws, C, G, G) uint8, by index; grid,
-        the rows shown in their order; slot, their indices; for a model that attends use (M,), steps that read each slot.
+        """Share of variance between slots, of all slots. Arrays: recalled (M, 1 + draws, C, G, G) uint8, by index;
+        grid, the rows shown in their order; slot, their indices; for a model that attends use (M,), how many steps
+        read each slot.
         """
         recalled = model.recall(self.draws)
         if recalled.ndim != 5 or recalled.shape[1] != 1 + self.draws:

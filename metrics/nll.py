@@ -102,8 +102,10 @@ class NLL(Metric):
             arrays |= {"term": np.array(list(sums)), "terms": terms_of}
             if counts is not None:
                 arrays["terms_by_count"] = np.stack([by_count(t, counts, most) for t in terms_of])
-        measured = Measurement.mean(values, **arrays)
-        return dataclasses.replace(measured, dialect=evaluation_dialect(model))
+        measured = Measurement.mean(values)
+        return dataclasses.replace(
+            measured, arrays={**measured.arrays, **arrays}, dialect=evaluation_dialect(model)
+        )
 
 
 def log_weight_terms(

@@ -38,9 +38,9 @@ class Parsing(Metric):
 
     def __call__(self, model: Any, data: Dataset) -> Measurement:
         """Mean squared error of the whole. Arrays: inputs (N, C, H, W); grid (N, 3 + T, 3, H', W') uint8, enlarged:
-        the image with its true parts (white where the data do not say them), the image, the sum of the layers up to each
-        step with their windows, the whole without windows; slot (N, T) int64, the most probable slot of each step, -1
-        where the step is not present or there is no memory; present (N, T); value (N,), error per image.
+        the image with its true parts (white where the data do not say them), the image, the sum of the layers up to
+        each step with their windows, the whole without windows; slot (N, T) int64, the most probable slot of each
+        step, -1 where the step is not present or there is no memory; present (N, T); value (N,), error per image.
         """
         test, index = test_split(data, self.images)
         rows, slots, presents, errors = [], [], [], []

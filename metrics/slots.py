@@ -11,7 +11,8 @@ conditional_entropy     mean H of q(slot | x), nats: log M where the posterior i
 mutual_information      the difference of the two: what the slot says of the image, nats
 
 groups="k-means" groups by k-means of the appearance z^what instead: what a model without a memory must be compared
-with. Purity grows with the number of groups and NMI is biased upwards by it; so the number of clusters is that of slots.
+with. Purity grows with the number of groups and NMI is biased upwards by it; so the number of clusters is that of
+slots.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ drop      the greatest share of itself that the loss loses within a tenth of the
           in which every model learns that images are mostly black
 plateau   the share of the training before that drop throughout which the loss stayed within a tenth of where it began
 
-A plateau and then a drop is a large share of each; a loss that falls steadily has a small plateau, one that hardly falls
-a small drop. Read from the log that the training wrote, which is stored as arrays.
+A plateau and then a drop is a large share of each; a loss that falls steadily has a small plateau, one that hardly
+falls a small drop. Read from the log that the training wrote, which is stored as arrays.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class TrainingLoss(TrainingMetric):
     def of_log(self, log: Mapping[str, NDArray[np.float64]]) -> Measurement:
         """One number of the curve. Arrays: every column of the log, (S,) each.
 
-        Raises NothingToMeasure where the loss of a drop is not positive, so that it has no shares, or where the log is too
-        short to have a drop.
+        Raises NothingToMeasure where the loss of a drop is not positive, so that it has no shares, or where the log is
+        too short to have a drop.
         """
         step, loss = log["step"], log["loss"]
         arrays = {name: values for name, values in log.items() if name != "steps_per_second"}

@@ -79,8 +79,8 @@ LIKELIHOOD = (
         "likelihood of a pixel",
         "not stated",
         "normal with deviation 0.3 (pyro, Kosiorek), Bernoulli cross-entropy on gray values (Aakhundov)",
-        "Bernoulli with gray targets, summed over pixels: the published 154 to 190 nats lie between its floor of 46 and "
-        "the 409 of the mean image. A normal density of deviation 0.3 gives about -650",
+        "Bernoulli with gray targets, summed over pixels: the published 154 to 190 nats lie between its floor of 46 "
+        "and the 409 of the mean image. A normal density of deviation 0.3 gives about -650",
         "Table I",
     ),
     Deviation(
@@ -102,8 +102,8 @@ COUNT_PRIOR = (
     Deviation(
         "prior of the number of objects",
         "'the similar trick as AIR did'",
-        "odds of one more object: 1e4 down a tenth every 5,000 steps to 1e-8 (Aakhundov); success 0.01 (pyro); 1 to 1e-7 "
-        "(Kosiorek)",
+        "odds of one more object: 1e4, a tenth of it every 5,000 steps, down to 1e-8 (Aakhundov); success 0.01 (pyro); "
+        "1 to 1e-7 (Kosiorek)",
         "Aakhundov's, ending at 1e-5: every object that is used costs 11.5 nats, with 1e-8 it would cost 18.4. Numbers "
         "under another count prior are another dialect, and n uniform on 0 to 3 stands in dmvae_estimators",
         "section III.B",
@@ -291,8 +291,8 @@ PICTURES = (
         "shown, not measured",
         "not applicable",
         "purity and NMI of slots against classes, entropies of q(type), windows' overlap and area, average precision, "
-        "foreground ARI: steps matched to objects by the Hungarian method on the overlap of tight boxes (0.3), else by the "
-        "window's centre; never tuned until a claim held",
+        "foreground ARI: steps matched to objects by the Hungarian method on the overlap of tight boxes (0.3), else by "
+        "the window's centre; never tuned until a claim held",
         "Figures 4 to 7",
     ),
 )
@@ -301,8 +301,7 @@ SNAPSHOTS = (
         "steps 20,000 and 200,000",
         "of 632,700 on characters",
         "not applicable",
-        "after 5 % and 30 % of the training (31,635 and 189,810 updates at tier paper): the nearest at which weights are "
-        "kept",
+        "after 5 % and 30 % of the training (31,635 and 189,810 updates at tier paper), near which weights are kept",
         "Figure 6",
     ),
 )

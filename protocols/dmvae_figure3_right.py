@@ -4,8 +4,8 @@ The share of test images in which as many steps are drawn as there are digits, a
 
 Cost: nothing beyond Table I, whose runs it shares (three of its seeds): weights are kept along every training.
 
-No code of the authors is known. Counts of re-implementations of AIR: pyro's passes 90 % near 6,000 to 8,000 steps and 98.5 %
-by 50,000; one user of it got stuck at 76 %; Aakhundov's author had 95 to 100 % in one or two of ten runs.
+No code of the authors is known. Counts of re-implementations of AIR: pyro's passes 90 % near 6,000 to 8,000 steps and
+98.5 % by 50,000; one user of it got stuck at 76 %; Aakhundov's author had 95 to 100 % in one or two of ten runs.
 
 Expect "almost 100 % accuracy after convergence" of both. At tier mini the odds of the count prior fall until the last
 third, and few are right before they have.

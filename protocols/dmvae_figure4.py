@@ -1,14 +1,14 @@
 """DM-VAE, Figure 4: does the model still reconstruct well without the information loss?
 
-Pairs of a test image and its reconstruction, with the window of every step: red, green, blue in their order. Top, the full
-model; below, trained without the information loss; then both with the corrected objective, which is ours.
+Pairs of a test image and its reconstruction, with the window of every step: red, green, blue in their order. Top, the
+full model; below, trained without the information loss; then both with the corrected objective, which is ours.
 
 Cost: nothing beyond Table I and dmvae_objectives, whose runs it shares (three seeds).
 
 No code of the authors is known. The images are chosen by a hash, not by eye: a third of them are blank.
 
-Expect every digit in a window of its own, and reconstructions as good without the information loss as with it: the squared
-error per pixel beside the pictures (512 images) may be 15 % larger.
+Expect every digit in a window of its own, and reconstructions as good without the information loss as with it: the
+squared error per pixel beside the pictures (512 images) may be 15 % larger.
 """
 
 from ..core.claims import lower

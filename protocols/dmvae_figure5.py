@@ -6,8 +6,8 @@ first that most steps on test images read.
 
 Cost: nothing beyond Table I and dmvae_objectives, whose runs it shares (three seeds).
 
-No code of the authors is known. Slots are permuted between seeds, and with 15 of them for ten digits some are expected to be
-double or dead; the pictures are of the first seed.
+No code of the authors is known. Slots are permuted between seeds, and with 15 of them for ten digits some are expected
+to be double or dead; the pictures are of the first seed.
 
 Expect rows of one digit each on the left, and rows that look alike on the right: little of the patches' variance lies
 between slots there. "Between slots" is that share, and says no more than that slots differ; NMI and purity say whether

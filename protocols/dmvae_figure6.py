@@ -1,15 +1,15 @@
 """DM-VAE, Figure 6: do the slots of a memory of 50 become parts of characters as training goes on?
 
-The first ten slots early in the training and later (20,000 and 200,000 of 632,700 steps in the paper), one row each: the
-patch at the mean of its prior, then ten drawn from it.
+The first ten slots early in the training and later (20,000 and 200,000 of 632,700 steps in the paper), one row each:
+the patch at the mean of its prior, then ten drawn from it.
 
 Cost: nothing beyond Table I, whose runs it shares (three seeds): weights are kept along every training. Characters are
 a stand-in, see Table I; "CASIA-CHAR (own files)" is made for whoever names it.
 
 No code of the authors is known. Which of the rows are labelled as radicals in the figure is lost in the copy at hand.
 
-Expect strokes and radicals in the later rows, clearer than in the early ones; q(type) is surer of its slot later (a smaller
-mean entropy), and slots say more of which part is read (NMI).
+Expect strokes and radicals in the later rows, clearer than in the early ones; q(type) is surer of its slot later (a
+smaller mean entropy), and slots say more of which part is read (NMI).
 """
 
 from collections.abc import Mapping, Sequence

@@ -47,7 +47,7 @@ def draw(
     published: Sequence[PublishedValue],
     artifacts: Mapping[Any, Mapping[str, Any]],
 ) -> Any:
-    """A panel per model and dataset; columns: true parts, image, the steps, the whole; slots are written below steps."""
+    """A panel per model and dataset. Columns: true parts, image, the steps with their slots below, the whole."""
     from matplotlib.figure import Figure
 
     keys = [

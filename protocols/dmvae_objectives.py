@@ -1,16 +1,16 @@
 """DM-VAE, the objective: what does the information loss repair, and is there another way?
 
-Four rows: the objective as printed (Concrete densities in the KL of the type) and corrected (the KL of the discrete type
-itself), each with the information loss and without it (γ = 0). What the memory has learnt is measured where the paper
-shows pictures: purity and normalised mutual information (NMI) of slots against digits, slots in use, the entropies of
-q(type) and their difference, the information that the slot has of the image. AIR has no slots: k-means with 15 clusters
-on its z_what takes their place.
+Four rows: the objective as printed (Concrete densities in the KL of the type) and corrected (the KL of the discrete
+type itself), each with the information loss and without it (γ = 0). What the memory has learnt is measured where the
+paper shows pictures: purity and normalised mutual information (NMI) of slots against digits, slots in use, the
+entropies of q(type) and their difference, the information that the slot has of the image. AIR has no slots: k-means
+with 15 clusters on its z_what takes their place.
 
 Cost at tier paper: AIR and the two rows with γ = 1 are those of Table I (the first three of its seeds); two variants,
 three seeds each, are 6 runs of 271,800 updates more.
 
-No code of the authors is known. The printed KL has no bound of log K: for one dominant slot of 15 with a logit gap of 10
-it is 8.9 nats where the discrete type's is 2.7, at every temperature. So it pushes q(type) flat, which is what the
+No code of the authors is known. The printed KL has no bound of log K: for one dominant slot of 15 with a logit gap of
+10 it is 8.9 nats where the discrete type's is 2.7, at every temperature. So it pushes q(type) flat, which is what the
 authors report and add the information loss against.
 
 Expect under the printed objective without the information loss a flat q(type) and an NMI near 0, with it some of both
@@ -67,7 +67,9 @@ protocol = Table(
     seeds=3,
     seeds_at={"mini": 3},
     only={
-        **dict.fromkeys(OBJECTIVES, ("NLL", "Count acc.", "NMI", "Purity", "Slots used", "H(q mean)", "mean H(q)", "Information", "Gap")),
+        **dict.fromkeys(OBJECTIVES, (
+            "NLL", "Count acc.", "NMI", "Purity", "Slots used", "H(q mean)", "mean H(q)", "Information", "Gap",
+        )),
         "AIR": ("NLL", "Count acc.", "k-means NMI"),
     },
     claims=(

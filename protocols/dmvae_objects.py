@@ -6,10 +6,11 @@ NMI of slots against digits.
 
 Cost: nothing beyond Table I, whose runs it shares (three of its seeds).
 
-No code of the authors is known. Boxes are tight about what a step paints; the windows drawn in the figures have a margin.
+No code of the authors is known. Boxes are tight about what a step paints; the windows drawn in the figures have a
+margin.
 
-Expect about 98 % of the images counted right, an average precision at 0.5 and an ARI above 0.9, and no difference between
-AIR and DM-VAE in any of these: "comparable to AIR" is what the paper claims. A failed seed stays in the table.
+Expect about 98 % of the images counted right, an average precision at 0.5 and an ARI above 0.9, and no difference
+between AIR and DM-VAE in any of these: "comparable to AIR" is what the paper claims. A failed seed stays in the table.
 """
 
 from ..core.claims import best_reaches, within

@@ -8,8 +8,9 @@ updates of 64 images; `--dry-run` measures what that comes to here. At tier mini
 updates. CASIA's characters may not be passed on: its column is measured on a stand-in composed of strokes, and says
 so; who has the files names the column "CASIA-CHAR (own files)" (`--datasets`), which is made for nobody else.
 
-No code of the authors is known. Under their labels stands their objective, with Concrete densities in the KL of the type;
-"corrected" has the KL of the discrete type itself. AIR's presence is trained by NVIL, "AIR (Concrete)" as DM-VAE's.
+No code of the authors is known. Under their labels stands their objective, with Concrete densities in the KL of the
+type; "corrected" has the KL of the discrete type itself. AIR's presence is trained by NVIL, "AIR (Concrete)" as
+DM-VAE's.
 
 Expect Multi-MNIST values below the published ones, AIR's most: a re-implementation of AIR with the data and the
 defaults that the authors probably had counts badly, and a well-initialised AIR is better than that. On characters
@@ -72,7 +73,8 @@ protocol = Table(
     },
     claims=(
         *(
-            Claim(f"{label} has a lower NLL than AIR on {data}", "Table I", lower((label, data, "NLL"), ("AIR", data, "NLL")))
+            Claim(f"{label} has a lower NLL than AIR on {data}", "Table I",
+                  lower((label, data, "NLL"), ("AIR", data, "NLL")))
             for data in (DIGITS, PARTS) for label in TWO
         ),
         Claim("50 slots change nothing on Multi-MNIST: within 10 nats of 15", "Table I: 154.2 and 154.0",

@@ -1,4 +1,4 @@
-"""Claims in words hold where the numbers say so, do not where they say the contrary, and never by a hole or one seed."""
+"""Claims hold where the numbers say so, do not where they say the contrary, and never by a hole or one seed."""
 
 import dataclasses
 import math

@@ -64,6 +64,8 @@ class Tiles(Dataset):
 DATA = Tiles()
 TEST = DATA.split("test")
 ALL = np.arange(len(TEST))
+assert TEST.owner is not None
+OWNER = TEST.owner
 
 
 class Oracle(Attends, Remembers):
@@ -91,7 +93,7 @@ class Oracle(Attends, Remembers):
     def attend(self, x: Tensor, sample: bool = True) -> Attention:
         self.asked.append(sample)
         assert TEST.objects is not None
-        where = {TEST.image[i].tobytes(): i for i in ALL}
+        where = {image.tobytes(): i for i, image in enumerate(TEST.image[ALL])}
         images = [where[(one * 255).round().to(torch.uint8).numpy().tobytes()] for one in x]
         batch = len(images)
         present, window = torch.zeros(batch, STEPS), torch.zeros(batch, STEPS, 4)
@@ -106,7 +108,7 @@ class Oracle(Attends, Remembers):
                     window[b, step] = torch.tensor([0.0, 0, 3, 3])
                     continue
                 o, label = step, int(TEST.objects.label[i, step])
-                mine = torch.from_numpy(TEST.owner[np.array([i])][0] == o)  # type: ignore[index]
+                mine = torch.from_numpy(OWNER[np.array([i])][0] == o)
                 grow = torch.tensor([-1.0, -1, 1, 1]) * self.margin
                 window[b, step] = torch.from_numpy(TEST.objects.box[i, o]) + grow
                 layer[b, step] = (
@@ -270,7 +272,10 @@ def test_a_flat_posterior_has_the_entropy_of_all_slots_and_tells_nothing() -> No
 def test_purity_and_nmi_of_a_hand_made_table() -> None:
     joint = np.array([[3, 1], [0, 4]])
     assert purity(joint) == 7 / 8
-    h = lambda *p: -sum(q * math.log(q) for q in p)  # noqa: E731
+
+    def h(*p: float) -> float:
+        return -sum(q * math.log(q) for q in p)
+
     shared = h(0.5, 0.5) + h(3 / 8, 5 / 8) - h(3 / 8, 1 / 8, 0.5)
     expected = shared / ((h(0.5, 0.5) + h(3 / 8, 5 / 8)) / 2)
     assert normalized_mutual_information(joint) == pytest.approx(expected)
