@@ -77,9 +77,12 @@ def normal(keys: Words, numbers: Integers) -> Numbers:
     return drawn
 
 
-def draw(parts: tuple[Part, Part], keys: Words, hand: Hand, side: int) -> Drawn:
-    """N images (side x side) of one character, each a function of its key and its writer."""
-    lines, widths = _moved(parts, keys, hand)
+def draw(parts: tuple[Part, Part], keys: Words, hand: Hand, side: int, shake: float = 1.0) -> Drawn:
+    """N images (side x side) of one character, each a function of its key and its writer.
+
+    shake: how much corners and points are moved, in terms of what a hand moves them; 0 for strokes as they are.
+    """
+    lines, widths = moved(parts, keys, hand, shake)
     fine = np.zeros((len(keys), len(parts), FINE * side, FINE * side), dtype=bool)
     for place, (part, width) in enumerate(zip(lines, widths, strict=True)):
         for line, thickness in zip(part, width.T, strict=True):
@@ -93,8 +96,8 @@ def draw(parts: tuple[Part, Part], keys: Words, hand: Hand, side: int) -> Drawn:
     return Drawn(image, owner, box)
 
 
-def _moved(
-    parts: tuple[Part, Part], keys: Words, hand: Hand
+def moved(
+    parts: tuple[Part, Part], keys: Words, hand: Hand, shake: float = 1.0
 ) -> tuple[list[list[Numbers]], list[Numbers]]:
     """The strokes of each part, (N, n, 2) each, in the unit square, and their widths, (N, strokes)."""
     lines, widths, number = [], [], 0
@@ -105,23 +108,23 @@ def _moved(
         return np.arange(number - count, number)
 
     for part in parts:
-        box = part.box + 0.02 * normal(keys, numbers(4))  # (N, 4)
+        box = part.box + shake * 0.02 * normal(keys, numbers(4))  # (N, 4)
         corner, size = box[:, None, :2], box[:, None, 2:] - box[:, None, :2]  # (N, 1, 2)
-        moved = []
+        own = []
         for stroke in part.strokes:
-            shake = normal(keys, numbers(stroke.size)).reshape(-1, *stroke.shape)
-            line = corner + size * (stroke + 0.025 * shake)  # (N, n, 2)
+            noise = normal(keys, numbers(stroke.size)).reshape(-1, *stroke.shape)
+            line = corner + size * (stroke + shake * 0.025 * noise)  # (N, n, 2)
             x, y = line[..., 0], line[..., 1]
             (a, b), (c, d) = np.moveaxis(hand.affine, 0, -1)[..., None]  # (N, 1) each
-            moved.append(_rounded(np.stack([a * x + b * y, c * x + d * y], axis=-1)))
-        lines.append(moved)
+            own.append(_rounded(np.stack([a * x + b * y, c * x + d * y], axis=-1)))
+        lines.append(own)
         wide = 0.85 + 0.3 * unit(keys, numbers(len(part.strokes)))
         widths.append(hand.width[:, None] * wide)
-    every = np.concatenate([line for moved in lines for line in moved], axis=1)
+    every = np.concatenate([line for own in lines for line in own], axis=1)
     low, high = every.min(1), every.max(1)  # (N, 2)
     scale = (1 - 2 * _MARGIN) / (high - low).max(1)[:, None, None]
     middle = ((low + high) / 2)[:, None]
-    return [[0.5 + scale * (line - middle) for line in moved] for moved in lines], widths
+    return [[0.5 + scale * (line - middle) for line in own] for own in lines], widths
 
 
 def _rounded(line: Numbers) -> Numbers:

@@ -65,6 +65,13 @@ FILES: dict[str, tuple[tuple[File, ...], ...]] = {
     "hanzi": ((_HANZI_TGZ,), (_HANZI_NPZ,)),
 }
 
+# What has no address, and what a user who has it does.
+BY_HAND = {
+    "casia": "CASIA-HWDB1.1 needs a licence of the Institute of Automation of the Chinese Academy of Sciences and "
+    "cannot be fetched; put its .gnt files below casia/HWDB1.1 in {root} (or let REPRISE_DATA name the folder that "
+    "holds casia), or use the composed characters, dataset hanzi (`reprise data fetch hanzi`)",
+}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -84,10 +91,17 @@ def datasets() -> list[str]:
 
 
 def layouts(name: str) -> tuple[tuple[File, ...], ...]:
-    """The layouts of one dataset. Raises UsageError for a name that does not exist."""
+    """The layouts of one dataset. Raises UsageError for a name that does not exist, DataError for what is by hand."""
+    if name in BY_HAND:
+        raise by_hand(name)
     if name not in FILES:
         raise unknown("data", name, FILES)
     return FILES[name]
+
+
+def by_hand(name: str) -> DataError:
+    """The error that says how to come by files that cannot be fetched."""
+    return DataError(BY_HAND[name].format(root=data_root()))
 
 
 def present(name: str) -> tuple[File, ...]:

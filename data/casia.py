@@ -27,7 +27,7 @@ from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Split
 from ..core.errors import DataError, UsageError
 from ..core.randomness import stream
 from ..core.workspace import data_root
-from . import _counter, _gnt
+from . import _counter, _gnt, _registry
 from ._counter import Integers
 from ._hanzi_strokes import COMPOSED
 
@@ -115,11 +115,7 @@ def files(root: Path) -> list[Path]:
     """The .gnt files of HWDB1.1 below the data root, by name. Raises DataError where there is none."""
     found = sorted((root / FOLDER).rglob("*.gnt"), key=lambda path: (path.name, path))
     if not found:
-        raise DataError(
-            f"there is no .gnt file in {root / FOLDER}; CASIA-HWDB1.1 needs a licence and cannot be fetched: ask the "
-            "Institute of Automation of the Chinese Academy of Sciences for it and put its files there (let "
-            "REPRISE_DATA name the folder that holds `casia`), or use the composed characters, dataset `hanzi`"
-        )
+        raise _registry.by_hand("casia")
     return found
 
 

@@ -76,8 +76,12 @@ class Hanzi(Dataset):
     @property
     def info(self) -> DatasetInfo:
         """`hanzi`, or `hanzi-typed`; both stand in for CASIA's characters."""
-        name, of = ("hanzi", "") if self.strokes == "makemeahanzi" else ("hanzi-typed", ", typed")
-        return DatasetInfo(name, (1, SIDE, SIDE), objects=2, stand_in=f"composed characters{of}")
+        shape = (1, SIDE, SIDE)
+        if self.strokes == "typed":
+            return DatasetInfo(
+                "hanzi-typed", shape, objects=2, stand_in="composed characters (typed)"
+            )
+        return DatasetInfo("hanzi", shape, objects=2, stand_in="composed characters")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -148,7 +152,7 @@ def _drawn(data: Hanzi, cache: Path, root: Path) -> Drawn:
             with writing(path) as file:
                 np.savez_compressed(file, **drawn._asdict())
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 parts.append([arrays[name] for name in ("image", "owner", "box")])
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise DataError(

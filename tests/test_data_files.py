@@ -220,7 +220,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
     for act in (_registry.fetch, _registry.verify):
         with pytest.raises(UsageError, match="did you mean 'mnist'"):
             act("mnits")
-    assert _registry.datasets() == ["mnist"]
+    assert _registry.datasets() == ["hanzi", "mnist"]
 
 
 # --- MNIST's two layouts ------------------------------------------------------------------------------------------
