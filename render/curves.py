@@ -24,7 +24,7 @@ BURN_IN = 0.1  # the share of a run whose first, huge values may leave the frame
 class Chart:
     """One column over the steps of one or several seeds.
 
-    lines: per seed, points (x, y) with 0 <= x <= WIDTH and y downwards; values outside the frame are cut at its edge.
+    lines: per seed, points (x, y) with 0 <= x <= WIDTH and y downwards; what lies outside the frame is cut off by it.
     low, high: the frame's values; steps: its right edge. last: the last finite value of each line.
     """
 
@@ -74,7 +74,7 @@ def _chart(name: str, logs: Sequence[Mapping[str, tuple[float | None, ...]]]) ->
     span = (high - low) or 1.0
 
     def place(step: float, value: float) -> tuple[float, float]:
-        height = min(1.0, max(0.0, (value - low) / span))
+        height = min(5.0, max(-5.0, (value - low) / span))
         return round(WIDTH * step / steps, 1), round(HEIGHT * (1 - height), 1)
 
     return Chart(

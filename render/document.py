@@ -423,6 +423,58 @@ def _for_print(made: Page, folder: Path) -> dict[str, Any]:
         "footnotes": [[note.mark, note.text] for note in made.table.footnotes],
         "command": made.command,
         "provenance": [[label, text] for label, text in made.provenance if text],
+        "hand": _hand_for_print(made),
+        "panels": [_panel_for_print(panel) for panel in made.opened.values() if panel.entry.rows],
+    }
+
+
+def _hand_for_print(made: Page) -> dict[str, Any]:
+    """What people judged, as lines."""
+    if made.hand is None:
+        return {"cells": [], "agreements": []}
+    return {
+        "cells": [
+            [e.model, e.heading, e.metric, str(e.ours), str(e.published)]
+            for e in made.hand.table.entries
+        ],
+        "agreements": [
+            [a.dataset, f"{a.first} and {a.second}", str(a.n), a.words]
+            + [str(count) for count in (a.both, a.first_only, a.second_only, a.neither)]
+            for a in made.hand.agreements
+        ],
+    }
+
+
+def _panel_for_print(panel: Panel) -> dict[str, Any]:
+    """What a number opens on the screen, in lines: the settings that differ, not all of them."""
+    if panel.differences is None:
+        configuration = "not known: it was not kept beside the results"
+    else:
+        changes = (f"{d.option} {d.here} (the paper's: {d.paper})" for d in panel.differences)
+        configuration = "; ".join(changes) or "the published settings"
+    seeds = "; ".join(
+        f"{seed}: {value} {error}".strip() + (f" [{run}]" if run else "")
+        for seed, value, error, run in panel.seeds
+    )
+    return {
+        "title": panel.title,
+        "command": panel.command,
+        "facts": [
+            *panel.verdict,
+            ("every seed", seeds),
+            ("configuration", configuration),
+            *(fact for fact in panel.provenance if fact[0] not in ("run", "arrays")),
+        ],
+        "charts": [
+            {
+                "name": chart.name,
+                "lines": chart.lines,
+                "low": f"{chart.low:.4g}".replace("-", "−"),
+                "high": f"{chart.high:.4g}".replace("-", "−"),
+                "steps": f"{chart.steps:,}",
+            }
+            for chart in panel.charts
+        ],
     }
 
 

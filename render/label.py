@@ -449,10 +449,18 @@ def agreement(
     dataset: str, first: str, second: str, pairs: Sequence[tuple[bool, bool]]
 ) -> Agreement:
     """Counts and Cohen's kappa of two verdicts per image."""
-    counts = [pairs.count(pair) for pair in itertools.product((True, False), repeat=2)]
     kappa = None
     if len({verdict for pair in pairs for verdict in pair}) > 1:
         from sklearn.metrics import cohen_kappa_score
 
         kappa = float(cohen_kappa_score(*zip(*pairs, strict=True)))
-    return Agreement(dataset, first, second, *counts, kappa)
+    return Agreement(
+        dataset,
+        first,
+        second,
+        both=pairs.count((True, True)),
+        first_only=pairs.count((True, False)),
+        second_only=pairs.count((False, True)),
+        neither=pairs.count((False, False)),
+        kappa=kappa,
+    )

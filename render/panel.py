@@ -106,11 +106,12 @@ def _verdict(table: ResultTable, entry: Entry) -> Iterable[tuple[str, str]]:
     judgement = entry.judgement
     yield "verdict", f"{judgement.verdict.value}: {judgement.reason}"
     if judgement.mean is not None:
-        yield "ours", f"{entry.ours.body}, {entry.seeds}"
+        count = "one seed" if judgement.n == 1 else f"mean ± std over {judgement.n} seeds"
+        yield "ours", f"{entry.ours.body} ({count})"
     if entry.printed is not None:
         yield "published", str(entry.published)
         yield "printed in", _citation(table.protocol.paper, entry.printed)
-        yield "read", entry.printed.confidence
+        yield "confidence", entry.printed.confidence
         if entry.printed.note:
             yield "note", entry.printed.note
     if judgement.difference is not None:
@@ -189,8 +190,8 @@ def shown(value: object) -> str:
 
 def _provenance(rows: Sequence[ResultRow]) -> Iterable[tuple[str, str]]:
     lines: tuple[tuple[str, Iterable[str]], ...] = (
-        ("measured by commit", (_commit(row) for row in rows)),
-        ("trained by commit", (row.trained_commit for row in rows)),
+        ("commit", (_commit(row) for row in rows)),
+        ("trained by", (row.trained_commit for row in rows)),
         ("model", (row.model_spec for row in rows)),
         ("parameters", ("" if row.parameters is None else f"{row.parameters:,}" for row in rows)),
         ("trained on", (row.train for row in rows)),
