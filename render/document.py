@@ -305,6 +305,7 @@ def to_markdown_page(made: Page) -> str:
         page=made,
         compact=to_markdown(pivot_grid(made.table)),
         long=to_markdown(long(made.table)),
+        by_hand=to_markdown(pivot_grid(made.hand.table)) if made.hand else "",
     )
 
 
