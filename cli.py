@@ -1,4 +1,5 @@
-"""The command line: `run_protocol` and `reprise list | show | run | report | check | compare | data | check-model`.
+"""The command line: `run_protocol` and `reprise list | show | run | report | check | compare | data | label |
+check-model`.
 
 Whatever needs torch is imported inside the command that needs it, so that listing and showing start at once. An error
 that the user can mend is one sentence and exit code 3; an interruption is 130 and can be called again.
@@ -197,6 +198,14 @@ def parser() -> argparse.ArgumentParser:
     )
     rendering.add_argument(
         "--workers", type=_count, default=0, metavar="N", help="processes (one for each core)"
+    )
+
+    _label_arguments(
+        add(
+            "label",
+            _label,
+            "have people judge samples: make a page for them, or take what they exported",
+        )
     )
 
     contract = add(
@@ -531,6 +540,51 @@ class _Paced:
             pace = (now - self.began) / (done - self.first)
             text += f", {pace:.2g} s each, {duration((total - done) * pace)} left"
         _say(text)
+
+
+def _label_arguments(label: argparse.ArgumentParser) -> None:
+    label.add_argument("action", choices=("export", "import"))
+    label.add_argument("what", metavar="PROTOCOL|FILE", help="export PROTOCOL, import FILE.csv")
+    exporting = label.add_argument_group("export")
+    exporting.add_argument(
+        "--tier", choices=get_args(TierName), help="whose samples (the largest tier measured)"
+    )
+    exporting.add_argument("--models", type=_labels, default=(), metavar="A,B", help="(all)")
+    exporting.add_argument("--datasets", type=_labels, default=(), metavar="A,B", help="(all)")
+    exporting.add_argument(
+        "--images", type=_count, default=250, metavar="N", help="per model and dataset (250)"
+    )
+    exporting.add_argument(
+        "--out", type=Path, default=Path(), metavar="FOLDER", help="where the page goes (here)"
+    )
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from .render.label import export, import_labels
+
+    workspace = Workspace(arguments.root)
+    if arguments.action == "import":
+        written, sentence = import_labels(workspace, Path(arguments.what))
+        print(sentence)
+        for file in written:
+            print(file)
+        return HOLDS
+    name, _, _ = protocols.load(arguments.what)
+    measured = [tier for tier in TIERS if _rows(workspace, tier, name)]
+    tier = arguments.tier or (measured[-1] if measured else "demo")
+    made = export(
+        workspace,
+        name,
+        tier,
+        arguments.models,
+        arguments.datasets,
+        arguments.images,
+        arguments.out,
+    )
+    print(f"{made.items} images of {name} at tier {tier}, shuffled and without names")
+    print(f"{made.page}  for the raters")
+    print(f"{made.key}  says which is which: keep it from them")
+    return HOLDS
 
 
 def _check_model(arguments: argparse.Namespace) -> int:

@@ -111,6 +111,8 @@ class Protocol:
     it has cells for (all when absent). sizes: tier -> the blocks of cells that are made at that tier, where the whole
     would be too long for it; whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
+    by_hand: metric label -> dataset label -> what the paper's authors, who judged samples by eye, called a success;
+    a labelling page asks it of people (render/label.py).
     deviations: this item's part of the deviation ledger. claims: what the paper says of the item, and how that is
     tested on the rows. draw: makes the figure, where the layouts below cannot.
     """
@@ -125,6 +127,7 @@ class Protocol:
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: Mapping[TierName, tuple[Block, ...]] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
+    by_hand: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
     claims: tuple[Claim, ...] = ()
     draw: Callable[..., Any] | None = None

@@ -17,6 +17,14 @@ class Workspace:
         """The CSV of one protocol at one tier."""
         return self.root / "results" / tier / f"{protocol}.csv"
 
+    def trained(self, tier: str, run_id: str) -> Path:
+        """What is kept beside the results of how a run was trained (core/trained.py)."""
+        return self.root / "results" / tier / "trained" / f"{run_id}.json"
+
+    def labels(self, tier: str, protocol: str, rater: str) -> Path:
+        """What one person said of the samples of a protocol (render/label.py)."""
+        return self.root / "results" / tier / "labels" / f"{protocol}-{rater}.json"
+
     def reports(self, tier: str) -> Path:
         """The folder of one tier's pages."""
         return self.root / "reports" / tier

@@ -29,6 +29,7 @@ from ..core.run import Run, non_defaults
 from ..core.spec import Spec, Value
 from ..core.workspace import Workspace
 from . import cells
+from .keep import keep
 
 DONE = ("ok", "n/a", "diverged")
 
@@ -143,7 +144,17 @@ def collect(plan: Plan, workspace: Workspace) -> bool:
             rows[planned.row.key] = row
         _, whole, _ = protocols.load(plan.name)
         ordered = sorted(rows.values(), key=lambda row: _place(whole, row))
-        return results.write(path, ordered, ResultRow)
+        changed = results.write(path, ordered, ResultRow)
+        made = {row.run for row in ordered}
+        for planned in plan.cells:
+            if planned.run is not None and planned.run.id in made:
+                keep(workspace, plan.tier, planned.run, _paper_dataset(plan.protocol, planned.cell))
+        return changed
+
+
+def _paper_dataset(protocol: Protocol, cell: Cell) -> Spec:
+    """What the protocol trains on, before any tier or change."""
+    return protocol.train.get(cell.dataset_label, protocol.datasets[cell.dataset_label])
 
 
 def _chosen(protocol: Protocol, request: Request) -> Protocol:

@@ -188,6 +188,25 @@ STRUCTURE_ACCURACY = (
         "section 4, Evaluation Metrics",
     ),
 )
+# What the authors called a success: structure alone, whatever the quality (section 4); the rules are those of data/.
+_MNIST_4 = (
+    "Exactly four digits, one in each quarter of the image, at mirrored places about the two centre lines. Clockwise "
+    "from the top left they count up by one: c, c + 1, c + 2, c + 3."
+)
+_MNIST_10 = (
+    "Exactly ten digits, every one from 0 to 9 once, a group in each quarter of the image: 0, 1 and 8, 9 in the upper "
+    "left and the lower right, either way round; 2, 3, 4 and 5, 6, 7 in the upper right and the lower left, either way "
+    "round. Within its quarter, 8 stands where 0 does in its own, and 9 where 1 does."
+)
+BY_HAND = {
+    "S-Acc": {
+        "ARROW": "Exactly four objects of one material, and the one nearest to the camera (the lowest) is an arrow. Of "
+        "the other three, two have the same shape and one another; the arrow points at that one.",
+        "MNIST-10": _MNIST_10,
+        "MNIST-4": _MNIST_4,
+        "MNIST-4-10": f"One of two rules, completely. Either: {_MNIST_4} Or: {_MNIST_10}",
+    }
+}
 DISCRIMINATOR_STEPS = (
     Deviation(
         "the classifier of D-Steps",

@@ -17,6 +17,7 @@ from ..core.protocol import Table, dataset, metric, model
 from ._gnm import (
     BASELINE_TRAINING,
     BETA,
+    BY_HAND,
     CITATION,
     CONVDRAW,
     DISCRIMINATOR_STEPS,
@@ -52,6 +53,7 @@ protocol = Table(
     rows=("model",),
     columns=("dataset", "metric"),
     seeds=3,
+    by_hand=BY_HAND,
     deviations=GNM + GENESIS + BETA + CONVDRAW + BASELINE_TRAINING + SCENES + MNIST410 + SAMPLING
     + STRUCTURE_ACCURACY + DISCRIMINATOR_STEPS + LOG_LIKELIHOOD,
 )

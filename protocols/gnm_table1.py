@@ -20,6 +20,7 @@ from ..core.protocol import Table, dataset, metric, model
 from ._gnm import (
     ARROW_ROOM,
     BASELINE_TRAINING,
+    BY_HAND,
     CITATION,
     CONVDRAW,
     DISCRIMINATOR_STEPS,
@@ -63,6 +64,7 @@ protocol = Table(
         # its judge would have to be trained first, on renders of its own: minutes
         {"dataset": ("ARROW",), "model": ("GNM", "GNM (as coded)"), "metric": ("D-Steps", "LL")},
     )},
+    by_hand=BY_HAND,
     deviations=GNM + GNM_ARROW + GENESIS + CONVDRAW + VAE + BASELINE_TRAINING + SCENES + ARROW_ROOM + SAMPLING
     + STRUCTURE_ACCURACY + DISCRIMINATOR_STEPS + LOG_LIKELIHOOD,
 )

@@ -7,18 +7,13 @@ they change, so a report over unchanged results touches nothing.
 
 from __future__ import annotations
 
-import base64
-import itertools
 import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import jinja2
 import typst
 
 from ..core import progress
@@ -26,36 +21,29 @@ from ..core.errors import UsageError
 from ..core.files import write_bytes, write_text
 from ..core.protocol import TIERS, Deviation, Protocol, Tier, load, names, published_path
 from ..core.results import PublishedValue, ResultRow, read
+from ..core.trained import Trained
+from ..core.trained import read as read_trained
 from ..core.verdict import Verdict
 from ..core.workspace import Workspace
-from . import figures
+from . import curves, figures
+from .label import ByHand, by_hand
+from .panel import Panel, command_of, panels_of
 from .table import (
     Entry,
     Pivot,
     ResultTable,
     build,
-    escape_markdown,
     long,
     pivot,
     pivot_grid,
     to_latex,
     to_markdown,
 )
+from .templating import TEMPLATES, render, spans
 
-__all__ = ["Page", "Subject", "page", "report", "report_on"]
+__all__ = ["Page", "Subject", "command_of", "page", "report", "report_on"]
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
-
-# A shape beside each colour: nobody needs to tell green from orange.
-SYMBOLS: Mapping[str, str] = {
-    "equivalent": "●",
-    "better": "▲",
-    "worse": "▼",
-    "inconclusive": "◐",
-    "incomparable": "○",
-    "missing": "·",
-    "none": "",
-}
+MOST_SHEETS = 450_000  # bytes of images in the panels of a page
 
 
 @dataclass(frozen=True)
@@ -98,6 +86,20 @@ class Page:
     warnings: tuple[str, ...]
     command: str
     provenance: tuple[tuple[str, str], ...]
+    panels: tuple[Panel, ...]
+    hand: ByHand | None = None
+    hand_panels: tuple[Panel, ...] = ()
+
+    @property
+    def opened(self) -> dict[int, Panel]:
+        """id(entry) -> what its number opens, of every entry of the page."""
+        return {id(panel.entry): panel for panel in (*self.panels, *self.hand_panels)}
+
+    @property
+    def charts(self) -> list[curves.Chart]:
+        """Every learning curve of the page, once."""
+        found = (chart for panel in self.panels for chart in panel.charts)
+        return list({chart.identifier: chart for chart in found}.values())
 
     @property
     def banner(self) -> str:
@@ -112,6 +114,11 @@ class Page:
     def pivot(self) -> Pivot:
         """The table as printed."""
         return pivot(self.table)
+
+    @property
+    def hand_pivot(self) -> Pivot | None:
+        """What people judged, laid out as the table is."""
+        return pivot(self.hand.table) if self.hand else None
 
     @property
     def orders(self) -> list[tuple[str, str, str]]:
@@ -162,8 +169,16 @@ def report_on(
     for subject in progress.track(subjects, "report"):
         rows = _rows(workspace, tier, subject.name)
         table = build(subject.name, subject.protocol, rows, subject.published, tier)
-        drawn = figures.draw_all(table, rows, subject.published, folder, workspace.root / "runs")
-        made = page(subject, table, drawn)
+        runs = workspace.root / "runs"
+        drawn = figures.draw_all(table, rows, subject.published, folder, runs)
+        made = page(
+            subject,
+            table,
+            drawn,
+            kept=_kept(workspace, tier, rows),
+            sheets=figures.sheets(table, folder, runs),
+            hand=by_hand(workspace, tier, subject.name, subject.protocol, subject.published),
+        )
         pages.append(made)
         written += _write(folder, made)
         written += [figure.path for figure in drawn if figure.path is not None]
@@ -173,13 +188,24 @@ def report_on(
         pages.append(page(subject, table, ()))
     pages.sort(key=_place)
     for name, template in (("index.html", "index.html.j2"), ("README.md", "index.md.j2")):
-        write_text(folder / name, _render(template, pages=pages, tier=_tier(tier)))
+        write_text(folder / name, render(template, pages=pages, tier=_tier(tier), bar_of=_bar))
         written.append(folder / name)
     return written
 
 
-def page(subject: Subject, table: ResultTable, drawn: Iterable[figures.Drawn]) -> Page:
-    """Gather a page from a table and the figures that were drawn of it."""
+def page(
+    subject: Subject,
+    table: ResultTable,
+    drawn: Iterable[figures.Drawn],
+    *,
+    kept: Mapping[str, Trained] | None = None,
+    sheets: Mapping[str, figures.Drawn] | None = None,
+    hand: ByHand | None = None,
+) -> Page:
+    """Gather a page from a table and the figures that were drawn of it.
+
+    kept: run id -> how it was trained. sheets: cell id -> its images. hand: what people said of the samples.
+    """
     rows = [row for entry in table.entries for row in entry.rows]
     warnings = []
     if others := {e.dataset: e.stand_in for e in table.entries if e.has_number and e.stand_in}:
@@ -205,6 +231,9 @@ def page(subject: Subject, table: ResultTable, drawn: Iterable[figures.Drawn]) -
         warnings=tuple(warnings),
         command=f"run_protocol {subject.name} --tier {table.tier}",
         provenance=tuple(_provenance(rows)),
+        panels=panels_of(table, kept or {}, sheets or {}),
+        hand=hand,
+        hand_panels=panels_of(hand.table, kept or {}, {}) if hand else (),
     )
 
 
@@ -216,6 +245,18 @@ def _place(made: Page) -> tuple[bool, bool, str]:
 
 def _tier(name: str) -> Tier:
     return TIERS[name]  # type: ignore[index]  # checked by report_on
+
+
+def _kept(workspace: Workspace, tier: str, rows: Iterable[ResultRow]) -> dict[str, Trained]:
+    """How the runs behind the rows were trained, as far as it is known."""
+    paths = {row.run: workspace.trained(tier, row.run) for row in rows if _is_name(row.run)}
+    found = ((run, read_trained(path)) for run, path in paths.items())
+    return {run: trained for run, trained in found if trained is not None}
+
+
+def _is_name(text: str) -> bool:
+    """Whether it can be a file's name and nothing else: a CSV may hold anything."""
+    return re.fullmatch(r"\w[\w.-]{0,200}", text) is not None
 
 
 def _rows(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
@@ -243,80 +284,6 @@ def _provenance(rows: Sequence[ResultRow]) -> Iterable[tuple[str, str]]:
     yield "dialects", distinct(f"{row.metric}: {row.dialect}" for row in ok if row.dialect)
 
 
-def command_of(table: ResultTable, entry: Entry) -> str:
-    """The command that measures this cell again."""
-    words = ["run_protocol", table.name, "--tier", table.tier]
-    spec = next((row.model_spec for row in entry.rows if row.model_spec), "")
-    label, _, changes = entry.model.partition(
-        " ["
-    )  # `GNM [lr=0.0003, metric.particles=10]`: made with --set
-    if label not in table.protocol.models and spec:
-        words += ["--model", f"{label}={spec}"]
-    words += ["--models", label, "--datasets", entry.dataset, "--metrics", entry.metric]
-    for change in filter(None, changes.removesuffix("]").split(", ")):
-        words += ["--set", change if "." in change.partition("=")[0] else f"model.{change}"]
-    seeds = max([row.seed + 1 for row in entry.rows], default=table.seeds)
-    return shlex.join([*words, "--seeds", str(seeds)])
-
-
-def facts_of(table: ResultTable, entry: Entry) -> list[tuple[str, str]]:
-    """Everything known of one cell, as (what, text): for the reader who clicks a number."""
-    judgement, printed = entry.judgement, entry.printed
-    facts = [("verdict", f"{judgement.verdict.value}: {judgement.reason}")]
-    if judgement.mean is not None:
-        facts.append(("ours", f"{entry.ours.body}, {entry.seeds}"))
-    if printed is not None:
-        where = ", ".join(
-            part
-            for part in (
-                printed.table,
-                f"p. {printed.page}" if printed.page else "",
-                f"row {printed.row}" if printed.row else "",
-                f"column {printed.column}" if printed.column else "",
-            )
-            if part
-        )
-        note = f"; {printed.note}" if printed.note else ""
-        facts.append(
-            (
-                "published",
-                f"{printed.printed} ({where or 'place not recorded'}), {printed.confidence}{note}",
-            )
-        )
-    if judgement.interval is not None:
-        low, high = (f"{end:+.4g}" for end in judgement.interval)
-        facts.append(("90 % interval", f"{low} to {high}, of the difference"))
-    if judgement.margin is not None:
-        facts.append(("margin", f"{judgement.margin:.4g}, {judgement.margin_origin}"))
-    facts.append(("command", command_of(table, entry)))
-    for row in entry.rows:
-        value = row.status if row.value is None else f"{row.censored}{row.value!r}"
-        error = f" ± {row.stderr:.3g} (standard error, n={row.n})" if row.stderr is not None else ""
-        note = f": {row.note}" if row.note else ""
-        facts.append((f"seed {row.seed}", value + error + note))
-    for label, values in (
-        ("run", (row.run for row in entry.rows)),
-        ("cell", (row.cell for row in entry.rows)),
-        ("stands in for the paper's data", (row.stand_in for row in entry.rows)),
-        ("model", (row.model_spec for row in entry.rows)),
-        ("trained on", (row.train for row in entry.rows)),
-        ("measured on", (f"{row.dataset_spec} {row.data_digest}".strip() for row in entry.rows)),
-        ("metric", (row.metric_spec for row in entry.rows)),
-        ("dialect", (row.dialect for row in entry.rows)),
-        ("commit", (row.commit + (" (modified)" if row.dirty else "") for row in entry.rows)),
-        ("trained by commit", (row.trained_commit for row in entry.rows)),
-        (
-            "device",
-            (" ".join((row.device, row.precision, row.torch)).strip() for row in entry.rows),
-        ),
-        ("steps", ("" if row.steps is None else f"{row.steps:,}" for row in entry.rows)),
-        ("arrays", (f"{row.artifact} {row.artifact_digest}".strip() for row in entry.rows)),
-    ):
-        if text := ", ".join(dict.fromkeys(value for value in values if value)):
-            facts.append((label, text))
-    return facts
-
-
 # Files --------------------------------------------------------------------------------------------------------------
 
 
@@ -333,24 +300,53 @@ def _write(folder: Path, made: Page) -> list[Path]:
 
 def to_markdown_page(made: Page) -> str:
     """The page as a code host shows it: the printed table first, then everything line by line."""
-    return _render(
+    return render(
         "page.md.j2",
         page=made,
         compact=to_markdown(pivot_grid(made.table)),
         long=to_markdown(long(made.table)),
+        by_hand=to_markdown(pivot_grid(made.hand.table)) if made.hand else "",
     )
 
 
 def to_html_page(made: Page) -> str:
-    """One file that needs no other: style and images are inside. No script; labels are text whatever they hold."""
-    identifiers = {id(entry): f"cell-{n}" for n, entry in enumerate(made.table.entries)}
-    return _render(
+    """One file that needs no other: style, script and images are inside; labels are text whatever they hold.
+
+    The policy in its head lets this one script run and no other, and nothing be fetched.
+    """
+    opened = made.opened
+    return render(
         "page.html.j2",
         page=made,
-        identifier=lambda entry: identifiers[id(entry)],
-        facts=lambda entry: facts_of(made.table, entry),
+        identifier=lambda entry: opened[id(entry)].identifier,
         bar=_bar(made.table),
+        choices=_choices(made.table),
+        drawing=(curves.WIDTH, curves.HEIGHT),
+        embedded=_embedded(made.panels),
     )
+
+
+def _choices(table: ResultTable) -> list[tuple[str, list[str]]]:
+    """What the cells can be filtered by."""
+    found = {
+        axis: list(dict.fromkeys(getattr(entry, axis) for entry in table.entries))
+        for axis in ("model", "dataset", "metric")
+    }
+    if table.has_published:
+        found["verdict"] = list(dict.fromkeys(entry.verdict.body for entry in table.entries))
+    return list(found.items())
+
+
+def _embedded(panels: Iterable[Panel]) -> set[Path]:
+    """The sheets that fit into the page; the panels of the others name their file."""
+    found: set[Path] = set()
+    left = MOST_SHEETS
+    for panel in panels:
+        if panel.sheet is not None and panel.sheet.path is not None:
+            left -= panel.sheet.path.stat().st_size
+            if left >= 0:
+                found.add(panel.sheet.path)
+    return found
 
 
 def to_pdf(made: Page, folder: Path) -> bytes:
@@ -428,14 +424,59 @@ def _for_print(made: Page, folder: Path) -> dict[str, Any]:
         "footnotes": [[note.mark, note.text] for note in made.table.footnotes],
         "command": made.command,
         "provenance": [[label, text] for label, text in made.provenance if text],
+        "hand": _hand_for_print(made),
+        "panels": [_panel_for_print(panel) for panel in made.opened.values() if panel.entry.rows],
     }
 
 
-def spans(text: str) -> list[tuple[Literal["text", "code"], str]]:
-    """Prose with `code` in it, taken apart."""
-    parts = re.split(r"`([^`]*)`", text)
-    kinds: itertools.cycle[Literal["text", "code"]] = itertools.cycle(("text", "code"))
-    return [(kind, part) for kind, part in zip(kinds, parts, strict=False) if part]
+def _hand_for_print(made: Page) -> dict[str, Any]:
+    """What people judged, as lines."""
+    if made.hand is None:
+        return {"cells": [], "agreements": []}
+    return {
+        "cells": [
+            [e.model, e.heading, e.metric, str(e.ours), str(e.published)]
+            for e in made.hand.table.entries
+        ],
+        "agreements": [
+            [a.dataset, f"{a.first} and {a.second}", str(a.n), a.words]
+            + [str(count) for count in (a.both, a.first_only, a.second_only, a.neither)]
+            for a in made.hand.agreements
+        ],
+    }
+
+
+def _panel_for_print(panel: Panel) -> dict[str, Any]:
+    """What a number opens on the screen, in lines: the settings that differ, not all of them."""
+    if panel.differences is None:
+        configuration = "not known: it was not kept beside the results"
+    else:
+        changes = (f"{d.option} {d.here} (the paper's: {d.paper})" for d in panel.differences)
+        configuration = "; ".join(changes) or "the published settings"
+    seeds = "; ".join(
+        f"{seed}: {value} {error}".strip() + (f" [{run}]" if run else "")
+        for seed, value, error, run in panel.seeds
+    )
+    return {
+        "title": panel.title,
+        "command": panel.command,
+        "facts": [
+            *panel.verdict,
+            ("every seed", seeds),
+            ("configuration", configuration),
+            *(fact for fact in panel.provenance if fact[0] not in ("run", "arrays")),
+        ],
+        "charts": [
+            {
+                "name": chart.name,
+                "lines": chart.lines,
+                "low": f"{chart.low:.4g}".replace("-", "−"),
+                "high": f"{chart.high:.4g}".replace("-", "−"),
+                "steps": f"{chart.steps:,}",
+            }
+            for chart in panel.charts
+        ],
+    }
 
 
 def _bar(table: ResultTable) -> list[tuple[str, int, float]]:
@@ -446,44 +487,3 @@ def _bar(table: ResultTable) -> list[tuple[str, int, float]]:
         for verdict in Verdict
     ]
     return [(word, count, 100 * count / len(published)) for word, count in counts if count]
-
-
-def _prose_markdown(text: str) -> str:
-    return "".join(
-        f"`{part}`" if kind == "code" else escape_markdown_prose(part) for kind, part in spans(text)
-    )
-
-
-def escape_markdown_prose(text: str) -> str:
-    """As `escape_markdown`, but keeping the spaces at both ends."""
-    left, right = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-    return f"{left and ' '}{escape_markdown(text)}{right and ' '}"
-
-
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(("html.j2",), default=False),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "md": escape_markdown,
-        "prose": _prose_markdown,
-        "spans": spans,
-        "data_uri": _data_uri,
-        "pixels": lambda path: round(110 * figures.inches(path)),
-    }
-    environment.globals |= {"symbols": SYMBOLS, "bar_of": _bar}
-    return environment
-
-
-def _render(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(**values)

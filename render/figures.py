@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from ..core.files import write_bytes
 from ..core.protocol import Axis, Curves, Gallery, Plot, after
@@ -32,7 +34,7 @@ from ..core.results import PublishedValue, ResultRow
 from ..core.spec import SHARES
 from .table import Entry, ResultTable
 
-__all__ = ["Artifacts", "Drawn", "draw_all", "inches"]
+__all__ = ["Artifacts", "Drawn", "draw_all", "inches", "sheets"]
 
 log = logging.getLogger(__name__)
 
@@ -301,6 +303,59 @@ def _left_out(table: ResultTable, panels: Panels) -> str:
 def _absence(table: ResultTable, model: str, dataset: str) -> str:
     entries = [e for e in table.entries if (e.model, e.dataset) == (model, dataset)]
     return entries[0].ours.body if entries and not entries[0].has_number else "no images stored"
+
+
+# One cell -----------------------------------------------------------------------------------------------------------
+
+SHEET = (2, 5)  # rows and columns of a cell's own images
+TILE = 96  # their height in pixels, at most
+SHOWN = ("samples", "overlay", "reconstructions", "grid", "resampled", "inputs")
+
+
+def sheets(table: ResultTable, folder: Path, runs: Path) -> dict[str, Drawn]:
+    """Cell id -> a small sheet of the first images stored beside it, written below `folder`/figures/cells.
+
+    A sheet remembers the digest of its arrays: it is drawn once, and stands when runs/ is gone.
+    """
+    protocol = table.protocol
+    names = (*((protocol.array,) if isinstance(protocol, Gallery) else ()), *SHOWN)
+    found: dict[str, Drawn] = {}
+    for entry in table.entries:
+        rows = [row for row in entry.rows if row.artifact and row.status == "ok"]
+        if not rows or not re.fullmatch(r"[0-9a-z]{1,32}", rows[0].cell):
+            continue  # the cell's id is the file's name, and a CSV may hold anything
+        row, path = rows[0], folder / "figures" / "cells" / f"{rows[0].cell}.png"
+        stands = _remembered(path)
+        if stands is None or stands.source != row.artifact_digest:
+            arrays = Artifacts(runs, [row]).get(row.key, {})
+            name = next((name for name in names if name in arrays), "")
+            tiles = _tiles(arrays[name], *SHEET) if name else None
+            if tiles is not None:
+                stands = _Memory(
+                    row.artifact_digest, f"“{name}”, the first of them, seed {row.seed}"
+                )
+                _save_sheet(tiles, path, stands)
+        if stands is not None:
+            fresh = stands.source == row.artifact_digest
+            stale = "" if fresh else "drawn from earlier arrays than the row names"
+            found[row.cell] = Drawn(
+                "Images", f"Stored beside the cell: {stands.absent}.", path, stale
+            )
+    return found
+
+
+def _save_sheet(tiles: NDArray[np.uint8], path: Path, memory: _Memory) -> None:
+    height = min(TILE, tiles.shape[3])
+    image = Image.fromarray(_mosaic(tiles))
+    scale = height / tiles.shape[3]
+    if scale < 1:
+        size = (round(image.width * scale), round(image.height * scale))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    out, text = io.BytesIO(), PngInfo()
+    text.add_text("Source", memory.source)
+    text.add_text("Description", quote(memory.absent))
+    image.save(out, format="png", optimize=True, pnginfo=text)
+    write_bytes(path, out.getvalue())
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+"""How a run was trained is kept beside the results, and the report says it when runs/ is gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from reprise.core.errors import DataError
+from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_log, thinned, write
+from reprise.core.workspace import Workspace
+from reprise.launch.keep import keep
+from reprise.launch.plan import Request, plan
+from reprise.render.curves import charts_of
+from reprise.render.document import page, to_html_page
+from reprise.render.panel import panels_of
+from reprise.render.table import build
+
+from .test_render import PUBLISHED, SUBJECT, TABLE, values
+
+KEPT = Trained(
+    run="gnm-mnist4-s0-00000000",
+    settings={"model": {"width": 64, "sigma": 0.2}, "training": {"steps": 9000, "clip_norm": None}},
+    recipe={"model": {}, "training": {"steps": 1_125_000}},
+    log={"step": (100, 200), "loss": (1.5, None)},
+)
+
+
+def test_what_is_kept_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    assert write(path, KEPT)
+    assert read(path) == KEPT
+    assert not write(path, KEPT)
+    assert read(tmp_path / "b.json") is None
+    for damage in ('{"run": 1', "[]", '{"run": "x"}', path.read_text().replace("1.5", '"1.5"')):
+        path.write_text(damage)
+        with pytest.raises(DataError, match="damaged"):
+            read(path)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 99, 100, 101, 1234, 11_250])
+def test_a_thinned_curve_is_short_evenly_spaced_and_ends_where_the_run_did(count: int) -> None:
+    log = {"step": [100.0 * (n + 1) for n in range(count)], "loss": [1 / 3] * count}
+    found = thinned({**log, "steps_per_second": [2.0] * count})
+    assert set(found) == {"step", "loss"}
+    assert len(found["step"]) == min(count, MOST_POINTS)
+    if count:
+        assert found["step"][-1] == 100 * count
+        assert found["loss"][0] == 0.33333
+        steps = [step for step in found["step"] if step is not None]
+        gaps = {b - a for a, b in itertools.pairwise(steps)}
+        assert not gaps or max(gaps) - min(gaps) <= 100
+        assert all(gap > 0 for gap in gaps)
+
+
+def test_a_value_that_is_no_number_leaves_a_hole_in_the_curve() -> None:
+    found = thinned({"step": [1.0, 2.0, 3.0], "loss": [1.0, math.nan, math.inf]})
+    assert found["loss"] == (1.0, None, None)
+    (chart,) = charts_of(
+        [dataclasses.replace(KEPT, log={"step": (1, 2, 3), "loss": (1.0, None, 2.0)})]
+    )
+    assert len(chart.lines[0]) == 2
+    assert chart.last == (2.0,)
+
+
+def test_a_damaged_log_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    assert read_log(path) == {}
+    path.write_text("step,loss\n100,1.0\n200,\n")
+    with pytest.raises(DataError, match=r"log\.csv is damaged"):
+        read_log(path)
+
+
+def test_differing_names_what_the_recipe_has_otherwise() -> None:
+    assert differing({"a": {"x": 1, "y": 2, "z": 3}}, {"a": {"x": 1, "y": 5}, "b": {}}) == {
+        "a": {"y": 5}
+    }
+
+
+def test_a_run_is_kept_with_the_recipes_values_and_never_replaced_by_nothing(
+    tmp_path: Path,
+) -> None:
+    place = Workspace(tmp_path)
+    cell = plan(Request("gnm_table1", "demo", ("GNM",), ("MNIST-4",), ("LL",)), place).cells[0]
+    run = cell.run
+    assert run is not None
+    data = TABLE.datasets["MNIST-4"]
+    assert not keep(place, "demo", run, data)
+    folder = place.run(run.id)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"id": run.id, "settings": run.settings}))
+    (folder / "log.csv").write_text("step,loss,steps_per_second\n100,2.0,3\n200,1.0,3\n")
+    assert keep(place, "demo", run, data)
+    kept = read(place.trained("demo", run.id))
+    assert kept is not None
+    assert kept.log == {"step": (100, 200), "loss": (2.0, 1.0)}
+    assert kept.settings == run.settings
+    assert kept.recipe["training"]["steps"] == 1_125_000
+    assert kept.recipe["dataset"]["source"] == "mnist"  # demo's digits are scikit-learn's
+    assert "width" not in kept.recipe["model"]
+    assert not keep(place, "demo", run, data)
+    (folder / "log.csv").write_text("step,loss\n100,\n")
+    assert not keep(place, "demo", run, data)
+    shutil.rmtree(folder)
+    assert not keep(place, "demo", run, data)
+    assert read(place.trained("demo", run.id)) == kept
+
+
+def test_a_number_says_where_its_configuration_differs_from_the_papers() -> None:
+    rows = values()[:3]
+    table = build("p", TABLE, rows, PUBLISHED, "paper")
+    kept = {row.run: dataclasses.replace(KEPT, run=row.run) for row in rows}
+    entry, *_ = panels_of(table, kept, {})
+    assert entry.differences is not None
+    assert [dataclasses.astuple(d) for d in entry.differences] == [
+        ("training.steps", "9,000", "1,125,000")
+    ]
+    assert ("model.sigma", "0.2") in entry.settings
+    unknown, *_ = panels_of(table, {}, {})
+    assert unknown.differences is None
+    assert "was not kept" in to_html_page(page(SUBJECT, table, ()))
+    published = dataclasses.replace(KEPT, recipe={"model": {}, "training": {}})
+    same, *_ = panels_of(table, {row.run: published for row in rows}, {})
+    assert same.differences == ()
+
+
+def test_the_rows_own_options_are_the_papers_and_no_difference() -> None:
+    """ConvDRAW-8 has eight steps in the paper, whatever its recipe's default is."""
+    models = {"GNM": TABLE.models["GNM"].with_options(draw_steps=8)}
+    protocol = dataclasses.replace(TABLE, models=models)
+    rows = values()[:1]
+    table = build("p", protocol, rows, PUBLISHED, "paper")
+    kept = dataclasses.replace(
+        KEPT, settings={"model": {"draw_steps": 8}}, recipe={"model": {"draw_steps": 4}}
+    )
+    entry, *_ = panels_of(table, {rows[0].run: kept}, {})
+    assert entry.differences == ()
+    changed = dataclasses.replace(kept, settings={"model": {"draw_steps": 2}})
+    entry, *_ = panels_of(table, {rows[0].run: changed}, {})
+    assert entry.differences is not None
+    assert dataclasses.astuple(entry.differences[0]) == ("model.draw_steps", "2", "8")
