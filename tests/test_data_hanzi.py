@@ -99,7 +99,7 @@ def test_the_parts_stand_where_the_character_has_them() -> None:
     for word in _hanzi_strokes.FRAME_INNER.split():
         one, two = found[word[0]]
         assert (one.box[:2] < two.box[:2]).all()
-        assert (one.box[2:] > two.box[2:]).all()
+        assert (one.box[2:] > two.box[2:] + 0.04).all()  # and not the stroke that closes it
 
 
 # --- the stroke files ----------------------------------------------------------------------------------------------
