@@ -303,11 +303,11 @@ def _threads(samples):
     return min(torch.get_num_threads(), samples) if _openmp() else 1
 
 
-def _run(kernel, sizes, tensors):
+def _run(kernel, sizes, tensors, flag=0):
     threads = _threads(sizes[0])
     openmp = _openmp() if threads > 1 else None
     about = [openmp.number, openmp.count] if openmp else [0, 0]
-    call = torch.tensor([*about, *sizes, *(t.data_ptr() for t in tensors), 0], dtype=torch.int64)
+    call = torch.tensor([*about, *sizes, *(t.data_ptr() for t in tensors), flag], dtype=torch.int64)
     kernel = _compiled(kernel)
     if openmp:
         openmp.parallel(kernel.address, call.data_ptr(), threads, 0)

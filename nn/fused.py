@@ -45,6 +45,11 @@ def kernels(enabled: bool) -> Iterator[None]:
         _enabled = before
 
 
+def enabled() -> bool:
+    """Whether compiled kernels are asked for here."""
+    return _enabled
+
+
 def activate_and_norm(x: Tensor, act: nn.Module, norm: nn.GroupNorm) -> Tensor:
     """norm(act(x)): (B, C, H, W) -> the same, in x's precision."""
     if not (_enabled and fusible(act, norm) and x.device.type == "cpu" and _is_dense(x)):

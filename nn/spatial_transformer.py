@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .resampling import possible, resample
+
 
 def interpolation(scale: Tensor, shift: Tensor, canvas: int, glimpse: int) -> Tensor:
     """The matrix A of one axis: scale, shift (...,) -> (..., canvas, glimpse), in fp32 at least.
@@ -43,6 +45,10 @@ def paste(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
 
     The last axis of scale and shift is (x, y): columns first, as in affine_grid.
     """
+    if possible(glimpse, scale):
+        boxes = (part.reshape(-1, 1, 2) for part in (scale, shift))
+        pasted = resample(glimpse.reshape(-1, 1, *glimpse.shape[-3:]), *boxes, canvas, add=False)
+        return pasted.view(*glimpse.shape[:-2], canvas, canvas)
     size = glimpse.shape[-1]
     a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)[..., None, :, :]
     a_y = interpolation(scale[..., 1], shift[..., 1], canvas, size)[..., None, :, :]
@@ -51,6 +57,8 @@ def paste(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
 
 def paste_sum(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
     """The sum of all O pasted glimpses: (B, O, C, G, G), (B, O, 2), (B, O, 2) -> (B, C, canvas, canvas)."""
+    if possible(glimpse, scale):
+        return resample(glimpse, scale, shift, canvas, add=True)[:, 0]
     size, channels = glimpse.shape[-1], glimpse.shape[-3]
     a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)  # (B, O, canvas, G)
     a_y = interpolation(scale[..., 1], shift[..., 1], canvas, size)
@@ -70,6 +78,8 @@ def crop(image: Tensor, scale: Tensor, shift: Tensor, glimpse: int) -> Tensor:
     """
     size, objects = image.shape[-1], scale.shape[-2]
     inverse = 1 / (scale + 1e-15)
+    if possible(image, scale):
+        return resample(image[:, None], inverse, -shift * inverse, glimpse, add=False)
     a_x = interpolation(inverse[..., 0], -(shift * inverse)[..., 0], glimpse, size)
     a_y = interpolation(inverse[..., 1], -(shift * inverse)[..., 1], glimpse, size)
     rows: Tensor = a_y.flatten(1, 2)[:, None] @ image.to(a_y.dtype)  # (B, C, O G, W)

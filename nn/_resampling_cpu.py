@@ -1,0 +1,187 @@
+"""The compiled half of nn/resampling.py; threads and pointers are those of nn/_fused_cpu.py.
+
+Arrays, all fp32: source (B, O or 1, C, G, G), scale and shift (B, O, 2), out (B, O or 1, C, S, S). Along one axis,
+`first` is the earlier of the two source pixels that a pixel of the result lies between, `share` that of the later; the
+source is thought of with a border of zeros, one pixel wide, and what lies beyond it is left out.
+"""
+
+# The names and loops are numba's: plain functions over arrays, no types that mypy could check.
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from ._fused_cpu import FAST, _floats, _run, _share
+
+F32 = np.float32
+
+
+@njit(inline="always")
+def _positions(scale, shift, size, first, share):
+    """Fills first and share of every pixel of one axis; returns the range of those that see the source."""
+    pixels = len(first)
+    scale = scale + F32(1e-15)
+    begin, end = pixels, 0
+    for i in range(pixels):
+        pixel = F32(i * 2 + 1) / F32(pixels) - F32(1)
+        position = (((pixel - shift) / scale + F32(1)) * F32(size) - F32(1)) / F32(2)
+        if position >= F32(-1) and position < F32(size):
+            before = np.floor(position)
+            first[i] = np.int32(before)
+            share[i] = position - before
+            begin, end = min(begin, i), i + 1
+    return begin, end
+
+
+@njit(inline="always")
+def _row(source, first, share, row, slope):
+    """One row of the source at a height between two of its pixels, into row[1:-1], and its slope with the height."""
+    size = source.shape[0]
+    if first < 0:
+        for j in range(size):
+            slope[j + 1] = source[0, j]
+            row[j + 1] = share * source[0, j]
+    elif first + 1 >= size:
+        for j in range(size):
+            slope[j + 1] = -source[first, j]
+            row[j + 1] = (F32(1) - share) * source[first, j]
+    else:
+        for j in range(size):
+            slope[j + 1] = source[first + 1, j] - source[first, j]
+            row[j + 1] = source[first, j] + share * slope[j + 1]
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _forward(source, scale, shift, out):
+    """Adds to out what each box shows of its source."""
+    batch, objects = scale.shape[:2]
+    sources, channels, size = source.shape[1], source.shape[2], source.shape[3]
+    outs, side = out.shape[1], out.shape[3]
+    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
+    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
+    row, slope = np.zeros(size + 2, F32), np.zeros(size + 2, F32)
+    for b in range(batch):
+        for o in range(objects):
+            x0, x1 = _positions(scale[b, o, 0], shift[b, o, 0], size, first_x, share_x)
+            y0, y1 = _positions(scale[b, o, 1], shift[b, o, 1], size, first_y, share_y)
+            for c in range(channels):
+                of_source = source[b, min(o, sources - 1), c]
+                of_out = out[b, min(o, outs - 1), c]
+                for i in range(y0, y1):
+                    _row(of_source, first_y[i], share_y[i], row, slope)
+                    for k in range(x0, x1):
+                        left = row[first_x[k] + 1]
+                        of_out[i, k] += left + share_x[k] * (row[first_x[k] + 2] - left)
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _backward(source, scale, shift, grad, of_source, of_scale, of_shift):
+    """Adds to the gradients; of_source is not wanted if it is empty."""
+    batch, objects = scale.shape[:2]
+    sources, channels, size = source.shape[1], source.shape[2], source.shape[3]
+    outs, side = grad.shape[1], grad.shape[3]
+    wanted = of_source.shape[0] > 0
+    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
+    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
+    of_x, of_y = np.empty(side, F32), np.empty(side, F32)  # gradients of the positions
+    row, slope = np.zeros(size + 2, F32), np.zeros(size + 2, F32)
+    of_row = np.zeros(size + 2, F32)
+    for b in range(batch):
+        for o in range(objects):
+            x0, x1 = _positions(scale[b, o, 0], shift[b, o, 0], size, first_x, share_x)
+            y0, y1 = _positions(scale[b, o, 1], shift[b, o, 1], size, first_y, share_y)
+            of_x[:] = 0
+            of_y[:] = 0
+            for c in range(channels):
+                s = min(o, sources - 1)
+                g = grad[b, min(o, outs - 1), c]
+                for i in range(y0, y1):
+                    _row(source[b, s, c], first_y[i], share_y[i], row, slope)
+                    along = F32(0)
+                    for k in range(x0, x1):
+                        left, below = row[first_x[k] + 1], slope[first_x[k] + 1]
+                        of_x[k] += g[i, k] * (row[first_x[k] + 2] - left)
+                        along += g[i, k] * (below + share_x[k] * (slope[first_x[k] + 2] - below))
+                    of_y[i] += along
+                    if wanted:
+                        of_row[:] = 0
+                        for k in range(x0, x1):
+                            later = share_x[k] * g[i, k]
+                            of_row[first_x[k] + 1] += g[i, k] - later
+                            of_row[first_x[k] + 2] += later
+                        if first_y[i] >= 0:
+                            for j in range(size):
+                                of_source[b, s, c, first_y[i], j] += (F32(1) - share_y[i]) * of_row[
+                                    j + 1
+                                ]
+                        if first_y[i] + 1 < size:
+                            for j in range(size):
+                                of_source[b, s, c, first_y[i] + 1, j] += share_y[i] * of_row[j + 1]
+            # position = (((pixel - shift) / scale + 1) size - 1) / 2
+            for axis in range(2):
+                begin, end = (x0, x1) if axis == 0 else (y0, y1)
+                of_position = of_x if axis == 0 else of_y
+                scale_, shift_ = scale[b, o, axis] + F32(1e-15), shift[b, o, axis]
+                total, moment = F32(0), F32(0)
+                for i in range(begin, end):
+                    pixel = F32(i * 2 + 1) / F32(side) - F32(1)
+                    total += of_position[i]
+                    moment += of_position[i] * (pixel - shift_)
+                half = F32(size) / (F32(2) * scale_)
+                of_shift[b, o, axis] -= half * total
+                of_scale[b, o, axis] -= half * moment / scale_
+
+
+# 2 to 7: B, O, boxes per source (O or 1), C, G, S, and O or 1 of out; from 9: addresses.
+
+
+def _forward_boxes(data):
+    call = carray(data, 14, np.int64)
+    _, _, first, last = _share(call)
+    source = _floats(call[9], (call[2], call[4], call[5], call[6], call[6]))
+    scale = _floats(call[10], (call[2], call[3], 2))
+    shift = _floats(call[11], (call[2], call[3], 2))
+    out = _floats(call[12], (call[2], call[8], call[5], call[7], call[7]))
+    _forward(source[first:last], scale[first:last], shift[first:last], out[first:last])
+
+
+def _backward_boxes(data):
+    call = carray(data, 17, np.int64)
+    _, _, first, last = _share(call)
+    shape = (call[2], call[4], call[5], call[6], call[6])
+    boxes = (call[2], call[3], 2)
+    source, scale, shift = (
+        _floats(call[9], shape),
+        _floats(call[10], boxes),
+        _floats(call[11], boxes),
+    )
+    grad = _floats(call[12], (call[2], call[8], call[5], call[7], call[7]))
+    of_source = _floats(call[13], shape)
+    if call[16] == 0:
+        of_source = of_source[:0]
+    else:
+        of_source = of_source[first:last]
+    of_scale, of_shift = _floats(call[14], boxes), _floats(call[15], boxes)
+    _backward(
+        source[first:last], scale[first:last], shift[first:last], grad[first:last], of_source,
+        of_scale[first:last], of_shift[first:last],
+    )  # fmt: skip
+
+
+def _sizes(source, scale, out):
+    batch, sources, channels, size = source.shape[:4]
+    return [batch, scale.shape[1], sources, channels, size, out.shape[3], out.shape[1]]
+
+
+def forward(source, scale, shift, out):
+    """Adds to out."""
+    _run(_forward_boxes, _sizes(source, scale, out), [source, scale, shift, out])
+
+
+def backward(source, scale, shift, grad, of_source, of_scale, of_shift):
+    """Adds to the gradients; of_source may be None."""
+    anything = source if of_source is None else of_source
+    tensors = [source, scale, shift, grad, anything, of_scale, of_shift]
+    _run(_backward_boxes, _sizes(source, scale, grad), tensors, of_source is not None)
