@@ -17,7 +17,6 @@ from ..core.claims import lower
 from ..core.protocol import Claim, Table, metric
 from ._dmvae import (
     AIR,
-    AIR_CONCRETE,
     BASELINES,
     CITATION,
     COMMON,
@@ -31,7 +30,6 @@ from ._dmvae import (
 # fmt: off
 MODELS = {
     "AIR":                        AIR,
-    "AIR (Concrete)":             AIR_CONCRETE,
     "DM-VAE (mem=15)":            DMVAE_15,
     "DM-VAE (mem=15, corrected)": CORRECTED_15,
 }

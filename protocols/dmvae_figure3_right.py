@@ -15,7 +15,6 @@ from ..core.claims import best_reaches, within
 from ..core.protocol import Claim, Curves, metric, through_training
 from ._dmvae import (
     AIR,
-    AIR_CONCRETE,
     BASELINES,
     CITATION,
     COMMON,
@@ -31,7 +30,6 @@ DATASET, COUNT = "Multi-MNIST", "Count acc."
 # fmt: off
 MODELS = {
     "AIR":                        AIR,
-    "AIR (Concrete)":             AIR_CONCRETE,
     "DM-VAE (mem=15)":            DMVAE_15,
     "DM-VAE (mem=15, corrected)": CORRECTED_15,
 }

@@ -1,17 +1,17 @@
 """DM-VAE, Figure 5: does every memory slot stand for one digit, and do they mix without the information loss?
 
-One row per slot: the patch at the mean of its prior, then ten drawn from it. Left, the full model; right, without the
-information loss; below, both with the corrected objective, which is ours. The second half shows the same slots, those
-first that most steps on test images read.
+One row per slot: the patch at the mean of its prior, then ten drawn from it. The full model, the one without the
+information loss, and both with the corrected objective, which is ours. Below, the same slots, those first that most
+steps on test images read.
 
 Cost: nothing beyond Table I and dmvae_objectives, whose runs it shares (three seeds).
 
 No code of the authors is known. Slots are permuted between seeds, and with 15 of them for ten digits some are expected
 to be double or dead; the pictures are of the first seed.
 
-Expect rows of one digit each on the left, and rows that look alike on the right: little of the patches' variance lies
-between slots there. "Between slots" is that share, and says no more than that slots differ; NMI and purity say whether
-they mean digits.
+Expect rows of one digit each in the full model, and rows that look alike without the information loss: little of the
+patches' variance lies between slots there. "Between slots" is that share, and says no more than that slots differ; NMI
+and purity say whether they mean digits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,14 +40,14 @@ def draw(
     published: Sequence[PublishedValue],
     artifacts: Mapping[Any, Mapping[str, Any]],
 ) -> Any:
-    """Two panels to a line: slots by their index, then by their use."""
+    """A column per model: slots by their index, and below them by their use."""
     orders = {"Between slots": "by index", "By use": "by use"}
     panels = [
-        (f"{label}, slots {order}", (label, DATASET, measured, 0), "grid")
+        (f"{label}\n{order}", (label, DATASET, measured, 0), "grid")
         for measured, order in orders.items()
         for label in OBJECTIVES
     ]
-    return tiles_across(artifacts, panels, 2)
+    return tiles_across(artifacts, panels, len(OBJECTIVES), title_size=7)
 
 
 # fmt: off

@@ -3,14 +3,14 @@
 Negative ELBO with discrete latents, in nats per image, of AIR, DAIR and DM-VAE with 15 and 50 slots, on images of up to
 two digits and on handwritten characters; and how many parameters each has.
 
-Cost at tier paper: six models and AIR (Concrete), two datasets, ten seeds: 140 runs of 271,800 (Multi-MNIST) or 632,700
+Cost at tier paper: seven models, two datasets, ten seeds: 140 runs of 271,800 (Multi-MNIST) or 632,700
 updates of 64 images; `--dry-run` measures what that comes to here. At tier mini three seeds of 12,000 to 20,000
 updates. CASIA's characters may not be passed on: its column is measured on a stand-in composed of strokes, and says
 so; who has the files names the column "CASIA-CHAR (own files)" (`--datasets`), which is made for nobody else.
 
 No code of the authors is known. Under their labels stands their objective, with Concrete densities in the KL of the
-type; "corrected" has the KL of the discrete type itself. AIR's presence is trained by NVIL, "AIR (Concrete)" as
-DM-VAE's.
+type; "corrected" has the KL of the discrete type itself. AIR's presence is relaxed as DM-VAE's; "AIR (NVIL)", with the
+gradient of AIR's own paper, is made at tier paper, or when it is named.
 
 Expect Multi-MNIST values below the published ones, AIR's most: a re-implementation of AIR with the data and the
 defaults that the authors probably had counts badly, and a well-initialised AIR is better than that. On characters
@@ -21,7 +21,7 @@ from ..core.claims import at_most, lower, some_seed_fails, within
 from ..core.protocol import Claim, Table, metric
 from ._dmvae import (
     AIR,
-    AIR_CONCRETE,
+    AIR_NVIL,
     BASELINES,
     CASIA,
     CHARACTER_DATA,
@@ -50,7 +50,7 @@ protocol = Table(
         "DAIR":                        DAIR,
         "DM-VAE (mem=15)":             DMVAE_15,
         "DM-VAE (mem=50)":             DMVAE_50,
-        "AIR (Concrete)":              AIR_CONCRETE,  # ours, as are the next two
+        "AIR (NVIL)":              AIR_NVIL,  # ours, as are the next two
         "DM-VAE (mem=15, corrected)":  CORRECTED_15,
         "DM-VAE (mem=50, corrected)":  CORRECTED_50,
     },
@@ -64,9 +64,9 @@ protocol = Table(
     seeds=10,
     seeds_at={"mini": 3},
     sizes={
-        "demo":  ({"dataset": (DIGITS,)},),
+        "demo":  ({"dataset": (DIGITS,), "model": ("AIR", "DAIR", *TWO, "DM-VAE (mem=15, corrected)")},),
         "mini":  (
-            {"dataset": (DIGITS,), "model": ("AIR", "DAIR", *TWO, "AIR (Concrete)", "DM-VAE (mem=15, corrected)")},
+            {"dataset": (DIGITS,), "model": ("AIR", "DAIR", *TWO, "DM-VAE (mem=15, corrected)")},
             {"dataset": (PARTS,), "model": ("AIR", "DAIR", *TWO, "DM-VAE (mem=50, corrected)")},
         ),
         "paper": ({"dataset": (DIGITS, PARTS)},),
