@@ -366,6 +366,19 @@ def test_any_metric_can_be_measured_along_a_training(tmp_path: Path) -> None:
     assert "after 50% of its training" in half["model_spec"]
 
 
+def test_what_a_training_logged_is_a_number_of_its_run_up_to_the_weights_step(tmp_path: Path) -> None:
+    code, _, err = call(tmp_path, "run", "course")
+    assert code == 0, err
+    half, whole = sorted(table(tmp_path, name="course"), key=lambda row: int(row["steps"]))
+    assert half["run"] == whole["run"]
+    with (tmp_path / "runs" / whole["run"] / "log.csv").open(newline="") as file:
+        log = {int(line["step"]): float(line["loss"]) for line in csv.DictReader(file)}
+    for row in (half, whole):  # the last twentieth of either is one line
+        assert float(row["value"]) == log[max(step for step in log if step <= int(row["steps"]))]
+        assert row["artifact"]
+    assert half["value"] != whole["value"]
+
+
 def test_weights_that_were_not_kept_are_said_to_be_missing(tmp_path: Path) -> None:
     call(tmp_path, "run", "tiny", "--models", "Sketch", "--metrics", "Bound")
     (kept,) = tmp_path.glob("runs/*/snapshots/0.5.pt")

@@ -188,6 +188,9 @@ def test_an_assignment_never_takes_a_pair_that_is_not_allowed() -> None:
     gain = np.array([[0.9, 0.8], [0.7, 0.1]])
     assert assigned(gain, gain > 0.5) == [(0, 1), (1, 0)]
     assert assigned(gain, np.zeros((2, 2), bool)) == []
+    # nor does the gain of such a pair count for the assignment that has it
+    tempting = np.array([[0.9, 0.32], [0.6, 0.28]])
+    assert assigned(tempting, tempting >= 0.3) == [(0, 1), (1, 0)]
     assert assigned(np.zeros((0, 2)), np.zeros((0, 2), bool)) == []
 
 
