@@ -1,5 +1,4 @@
-"""The command line: `run_protocol` and `reprise list | show | run | report | check | compare | data | label |
-check-model`.
+"""The command line: `run_protocol`, and `reprise` with list, show, run, report, check, noise, compare, data, check-model.
 
 Whatever needs torch is imported inside the command that needs it, so that listing and showing start at once. An error
 that the user can mend is one sentence and exit code 3; an interruption is 130 and can be called again.
@@ -175,6 +174,23 @@ def parser() -> argparse.ArgumentParser:
         metavar="METRIC=X",
         help="a movement allowed whatever the noise",
     )
+
+    noise = add("noise", _noise, "measure how far numbers move by themselves; `check` reads it")
+    noise.add_argument("protocol", metavar="PROTOCOL")
+    noise.add_argument("--tier", choices=get_args(TierName), default="demo", help="(demo)")
+    noise.add_argument("--models", type=_labels, default=(), metavar="A,B")
+    noise.add_argument("--datasets", type=_labels, default=(), metavar="A,B")
+    noise.add_argument("--metrics", type=_labels, default=(), metavar="A,B")
+    noise.add_argument(
+        "--sources", type=_labels, default=(), metavar="A,B",
+        help="training seed, evaluation seed, test subset, threads, precision (all of them)",
+    )  # fmt: skip
+    noise.add_argument("--repeats", type=_count, default=5, metavar="N", help="numbers each (5)")
+    noise.add_argument(
+        "--images", type=_count, metavar="N", help="test images for the noise of evaluation (all)"
+    )
+    noise.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    noise.add_argument("--workers", type=_count, default=0, metavar="N", help="runs at a time")
 
     compare = add(
         "compare", _compare, "two results side by side: files, tiers (mini) or models (mini:GNM)"
@@ -457,6 +473,65 @@ def _check(arguments: argparse.Namespace) -> int:
     found = check_folders(current, arguments.against, tolerance, arguments.tier)
     print(found)
     return found.code
+
+
+def _noise(arguments: argparse.Namespace) -> int:
+    """Measure noise, print it, and keep it in results/noise.csv."""
+    name = protocols.load(arguments.protocol)[0]
+    from tabulate import tabulate
+
+    from .core import progress
+    from .launch.executors import Place, local
+    from .launch.noise import SOURCES, measure
+    from .launch.plan import Request
+
+    def make(jobs: Sequence[Job], where: Workspace, place: Place) -> None:
+        if not jobs:
+            return
+        _say(f"{sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs first")
+        from .launch.display import Display
+
+        left = {
+            job.run.id: (job.run.model.name, job.run.recipe.training.steps, len(job.cells))
+            for job in jobs
+        }
+        display = Display(left, place.sized()[0])
+        try:
+            outcome = local(jobs, where, place, display)
+        finally:
+            display.close()
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+
+    workspace = Workspace(arguments.root)
+    request = Request(name, arguments.tier, arguments.models, arguments.datasets, arguments.metrics)
+    place = Place(arguments.device, "", arguments.workers)
+    with progress.watched_by(_Paced()):
+        found = measure(
+            request,
+            workspace,
+            place,
+            make,
+            arguments.sources or SOURCES,
+            arguments.repeats,
+            arguments.images,
+        )
+    lines = [
+        [
+            row.model,
+            row.dataset,
+            row.metric,
+            row.source,
+            f"{row.std:.4g}",
+            f"{row.mean:.6g}",
+            row.how,
+        ]
+        for row in found
+    ]
+    heads = ["Model", "Dataset", "Metric", "Source", "Std", "Mean", ""]
+    print(tabulate(lines, heads, disable_numparse=True))
+    print(f"\n{workspace.noise}")
+    return HOLDS
 
 
 def _compare(arguments: argparse.Namespace) -> int:
