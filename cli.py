@@ -1,4 +1,4 @@
-"""The command line: `run_protocol`, and `reprise` with list, show, run, report, check, noise, compare, data, check-model.
+"""The command line: `run_protocol`, and `reprise` with its commands, of which `reprise --help` says what each does.
 
 Whatever needs torch is imported inside the command that needs it, so that listing and showing start at once. An error
 that the user can mend is one sentence and exit code 3; an interruption is 130 and can be called again.
@@ -21,7 +21,7 @@ from .core import protocol as protocols
 from .core import results, spec
 from .core.errors import DataError, UsageError, unknown
 from .core.protocol import TIERS, Protocol, TierName
-from .core.results import PublishedValue, ResultRow
+from .core.results import NoiseRow, PublishedValue, ResultRow
 from .core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -174,6 +174,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="METRIC=X",
         help="a movement allowed whatever the noise",
     )
+    check.add_argument(
+        "--noise", type=Path, metavar="CSV", help="measured noise (results/noise.csv below --root)"
+    )
+    check.add_argument(
+        "--same-weights",
+        action="store_true",
+        help="no weights were trained anew: evaluation's noise only",
+    )
+    check.add_argument(
+        "--junit", type=Path, metavar="FILE", help="write JUnit XML for a CI service"
+    )
+    check.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
 
     noise = add("noise", _noise, "measure how far numbers move by themselves; `check` reads it")
     noise.add_argument("protocol", metavar="PROTOCOL")
@@ -467,12 +479,34 @@ def _report(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from .render.check import Tolerance, check_folders
 
-    current = arguments.current or Workspace(arguments.root).root / "results"
+    workspace = Workspace(arguments.root)
+    current = arguments.current or workspace.root / "results"
     allowed = dict(_allowance(text) for text in arguments.allow)
-    tolerance = Tolerance(arguments.errors, allowed)
+    path = arguments.noise or workspace.noise
+    # Noise that was asked for must be there; what is not measured yet is said cell by cell.
+    noise = results.read(path, NoiseRow) if arguments.noise or path.exists() else []
+    tolerance = Tolerance(arguments.errors, allowed, noise, arguments.same_weights)
     found = check_folders(current, arguments.against, tolerance, arguments.tier)
+    found.write(arguments.junit, arguments.json)
     print(found)
+    for line in _standing(workspace, {finding.key[:2] for finding in found.findings}):
+        print(line)
     return found.code
+
+
+def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
+    """What the verdicts of these (protocol, tier) are now, beside the published values; and of all together."""
+    from .render import table
+
+    tables, lines = [], []
+    for name, tier in sorted(parts):
+        rows = _rows(workspace, tier, name) if tier in TIERS and name in protocols.names() else []
+        if rows:
+            laid = table.build(name, protocols.load(name)[1], rows, _published(name), tier)
+            tables.append(laid)
+            lines.append(f"verdicts of {name} ({tier}): {laid.summary}")
+    total = table.overall(tables)
+    return [*lines, f"verdicts of all: {total}"] if total and len(tables) > 1 else lines
 
 
 def _noise(arguments: argparse.Namespace) -> int:
