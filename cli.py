@@ -236,6 +236,13 @@ def parser() -> argparse.ArgumentParser:
         )
     )
 
+    proof = add(
+        "self-test", _self_test, "put known bugs in, one at a time: is each of them caught?"
+    )
+    proof.add_argument("--only", action="append", default=[], metavar="BUG", help="by its name")
+    proof.add_argument("--list", action="store_true", help="the bugs, and where they are put")
+    proof.add_argument("--workers", type=_count, default=0, metavar="N", help="processes")
+
     contract = add(
         "check-model", _check_model, "does a class keep the contract of GenerativeModel?"
     )
@@ -694,6 +701,22 @@ def _label(arguments: argparse.Namespace) -> int:
     print(f"{made.page}  for the raters")
     print(f"{made.key}  says which is which: keep it from them")
     return HOLDS
+
+
+def _self_test(arguments: argparse.Namespace) -> int:
+    """Exit code 1 if a bug survives; 3 if the guard finds fault with the code as it is."""
+    from .core import progress
+    from .guard import selftest
+
+    mutants = selftest.chosen(arguments.only)
+    if arguments.list:
+        for mutant in mutants:
+            print(f"{mutant.name}  ({mutant.file})")
+        return HOLDS
+    with progress.watched_by(_Paced()):
+        found = list(selftest.run(mutants, arguments.workers))
+    print(selftest.table(found, mutants))
+    return HOLDS if all(one.caught for one in found) else FAILED
 
 
 def _check_model(arguments: argparse.Namespace) -> int:

@@ -59,7 +59,10 @@ def test_the_same_weights_leave_only_the_noise_of_evaluation() -> None:
     assert finding([row(value=99.0)], [row()], noise=noise).outcome is Outcome.HOLDS
 
 
-@pytest.mark.parametrize(("what", "value", "more"), [("device", "cpu x2 threads", THREADS), ("precision", "bf16", PRECISION)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "value", "more"),
+    [("device", "cpu x2 threads", THREADS), ("precision", "bf16", PRECISION)],
+)
 def test_what_the_rows_say_has_changed_adds_its_noise(
     what: str, value: str, more: NoiseRow
 ) -> None:
