@@ -138,7 +138,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "boxes are drawn where their mean is asked for", "models/gnm/__init__.py",
-        "extent, centre = self.box(q.where.mean)\n        middle", "extent, centre = self.box(q.where.sample())\n        middle",
+        "extent, centre = self.box(q.where.mean)\n        middle",
+        "extent, centre = self.box(q.where.sample())\n        middle",
     ),
     Mutant(
         "GNM's samples draw z_what instead of its mode", "models/gnm/__init__.py",

@@ -432,7 +432,8 @@ def boxes_overlap_as_counted_by_hand() -> None:
     half = Detections(a, np.array([0.9]), np.array([[0.0, 0.0, 1.0, 2.0]]))
     exact = Detections(a, np.array([0.9]), a)
     twice = Detections(np.repeat(a, 2, 0), np.array([0.9, 0.8]), np.array([*a, [9, 9, 10, 10]]))
-    for images, expected in (([half], 0.0), ([exact], 1.0), ([exact, half], 6 / 11 * 0.5), ([twice], 6 / 11)):  # fmt: skip
+    known = (([half], 0.0), ([exact], 1.0), ([exact, half], 6 / 11 * 0.5), ([twice], 6 / 11))
+    for images, expected in known:
         close(eleven_points(images, np.array([0.5]))[0].mean(), expected)
 
 
@@ -450,7 +451,8 @@ def the_judge_draws_the_line_where_it_says() -> None:
 
     close([far(0.0), far(5.0), far(7.0)], [0.0, 5.0, 7.0])
     assert far(0.0, (3, 4, 6, 5)) == math.inf
-    close(displacement(Found(np.zeros((0, 2)), np.zeros((0, 11), np.float32), np.zeros(0)), "mnist4", 128), math.inf)  # fmt: skip
+    nothing = Found(np.zeros((0, 2)), np.zeros((0, 11), np.float32), np.zeros(0))
+    assert displacement(nothing, "mnist4", 128) == math.inf
 
     class Fixed(Judge):
         def displacements(self, images: Any, threshold: float = 0.25) -> Any:
@@ -484,7 +486,10 @@ def a_pass_must_be_earned() -> None:
             rows, printed("0.90", **published), tier="paper", seeds=seeds or len(values)
         ).verdict
 
-    assert verdict(0.90) is Verdict.INCONCLUSIVE
+    alone = judge([row(0.90, stderr=1e-4, n=9)], printed("0.90"), tier="paper")
+    assert alone.verdict is Verdict.INCONCLUSIVE
+    assert alone.interval is None, "an interval without a spread"
+    assert alone.reason.startswith("one seed is never a pass")
     assert verdict(0.899, 0.901, 0.9) is Verdict.EQUIVALENT
     # t = 2.92 with two degrees of freedom: 0.9 +- 0.0051 leaves the margin of 0.005; the normal's 1.64 would not
     assert verdict(0.897, 0.9, 0.903) is Verdict.INCONCLUSIVE
@@ -524,7 +529,8 @@ def orders_are_compared_by_kendalls_tau() -> None:
 def a_movement_is_found_in_both_directions() -> None:
     """The regression check lets noise pass and nothing else, up or down; a failed cell has regressed."""
     before = [row(100.0, stderr=1.0, n=9)]
-    for value, outcome in ((104.0, Outcome.HOLDS), (96.0, Outcome.HOLDS), (105.0, Outcome.BETTER), (95.0, Outcome.WORSE)):  # fmt: skip
+    after = {104.0: Outcome.HOLDS, 96.0: Outcome.HOLDS, 105.0: Outcome.BETTER, 95.0: Outcome.WORSE}
+    for value, outcome in after.items():
         assert check([row(value, stderr=1.0, n=9)], before).findings[0].outcome is outcome
     assert check([row(None, status="failed")], before).code == 1
     assert check([], before).code == 2

@@ -83,7 +83,7 @@ def run(mutants: Sequence[Mutant], workers: int = 0) -> Iterator[Guarded]:
         with ProcessPoolExecutor(
             workers or min(cores or 1, 4), context, max_tasks_per_child=1
         ) as pool:
-            plain = pool.submit(_guarded, "", str(whole), "", "").result(LIMIT)
+            plain = Guarded(*pool.submit(_guarded, "", str(whole), "", "").result(LIMIT))
             if plain.caught:
                 raise UsageError(
                     f"the guard finds fault with the code as it is ({plain.promise or plain.check}); "
@@ -95,7 +95,7 @@ def run(mutants: Sequence[Mutant], workers: int = 0) -> Iterator[Guarded]:
             ]
             for done, ended in enumerate(as_completed(waiting), 1):
                 progress.report("self-test", done, len(waiting))
-                yield ended.result()
+                yield Guarded(*ended.result())
 
 
 def copied(source: Path, folder: Path) -> None:
@@ -112,7 +112,7 @@ def patched(whole: Path, folder: Path, mutant: Mutant) -> Path:
     text = (whole / PACKAGE / mutant.file).read_text(encoding="utf-8")
     if text.count(mutant.before) != 1:
         raise UsageError(
-            f"mutant {mutant.name!r}: {mutant.file} has {text.count(mutant.before)} places that read {mutant.before!r}; "
+            f"mutant {mutant.name!r}: {mutant.file} reads {mutant.before!r} in {text.count(mutant.before)} places; "
             "expected one, so guard/mutants.py must follow the source"
         )
     shutil.copytree(whole, folder, copy_function=os.link)
@@ -148,7 +148,11 @@ def _context() -> BaseContext:
     return context
 
 
-def _guarded(name: str, folder: str, reference: str, noise: str) -> Guarded:
+Answer = tuple[str, str, str, float, str, str]
+"""The fields of Guarded: an instance would be of the copy's class, which the driver does not know."""
+
+
+def _guarded(name: str, folder: str, reference: str, noise: str) -> Answer:
     """In a process of its own: forget this package, import the copy in `folder`, and ask it."""
     began = time.monotonic()
     for module in [m for m in sys.modules if m == PACKAGE or m.startswith(f"{PACKAGE}.")]:
@@ -159,7 +163,7 @@ def _guarded(name: str, folder: str, reference: str, noise: str) -> Guarded:
         promises = importlib.import_module(f"{PACKAGE}.guard.promises")
         small = importlib.import_module(f"{PACKAGE}.guard.small")
     except Exception as error:
-        return Guarded(name, f"it does not start: {error!r}", seconds=time.monotonic() - began)
+        return name, f"it does not start: {error!r}", "", time.monotonic() - began, "", ""
     assert str(promises.__file__).startswith(folder), "the copy was not what was imported"
     import torch
 
@@ -178,4 +182,4 @@ def _guarded(name: str, folder: str, reference: str, noise: str) -> Guarded:
             rows, spread = small.reference()
     except Exception as error:
         moved = f"{type(error).__name__}: {error}"
-    return Guarded(name, broken, moved, time.monotonic() - began, rows, spread)
+    return name, broken, moved, time.monotonic() - began, rows, spread
