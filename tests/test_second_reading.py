@@ -1,7 +1,8 @@
 """Published values were read twice: each from the paper's text, the second time without sight of the first.
 
 protocols/second_reading/<name>.csv: model, dataset, metric; text: what the copy at hand says, garbled where it is
-garbled; printed: what was read of it, `?` for a character that cannot be read; table: where it stands.
+garbled; printed: what was read of it, `?` for a character that cannot be read; spread: what stands after the
+±, if anything does; table: where it stands.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def test_both_readings_agree_or_the_doubt_is_on_record(name: str) -> None:
     again = second(name)
     for value in PUBLISHED[name]:
         line = again[value.key]
+        assert (float(line["spread"]) if line["spread"] else None) == value.spread
         if line["printed"] == value.printed:
             continue
         assert value.confidence == "doubtful digit", f"{value.key}: {value.printed}, {line}"
@@ -60,7 +62,7 @@ def test_a_second_reading_is_of_its_text(name: str) -> None:
     for line in second(name).values():
         kept = line["printed"].rstrip("?")
         assert line["text"].startswith(kept)
-        rest = line["text"][len(kept) :]
+        rest = line["text"][len(kept) :].removesuffix(f"±{line['spread']}")
         assert not rest or not rest[-1].isdigit(), "a digit was dropped"
         assert line["table"]
 
