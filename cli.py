@@ -1,5 +1,4 @@
-"""The command line: `run_protocol` and `reprise list | show | run | report | check | compare | data | label |
-check-model`.
+"""The command line: `run_protocol`, and `reprise` with its commands, of which `reprise --help` says what each does.
 
 Whatever needs torch is imported inside the command that needs it, so that listing and showing start at once. An error
 that the user can mend is one sentence and exit code 3; an interruption is 130 and can be called again.
@@ -22,7 +21,7 @@ from .core import protocol as protocols
 from .core import results, spec
 from .core.errors import DataError, UsageError, unknown
 from .core.protocol import TIERS, Protocol, TierName
-from .core.results import PublishedValue, ResultRow
+from .core.results import NoiseRow, PublishedValue, ResultRow
 from .core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -175,6 +174,35 @@ def parser() -> argparse.ArgumentParser:
         metavar="METRIC=X",
         help="a movement allowed whatever the noise",
     )
+    check.add_argument(
+        "--noise", type=Path, metavar="CSV", help="measured noise (results/noise.csv below --root)"
+    )
+    check.add_argument(
+        "--same-weights",
+        action="store_true",
+        help="no weights were trained anew: evaluation's noise only",
+    )
+    check.add_argument(
+        "--junit", type=Path, metavar="FILE", help="write JUnit XML for a CI service"
+    )
+    check.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
+
+    noise = add("noise", _noise, "measure how far numbers move by themselves; `check` reads it")
+    noise.add_argument("protocol", metavar="PROTOCOL")
+    noise.add_argument("--tier", choices=get_args(TierName), default="demo", help="(demo)")
+    noise.add_argument("--models", type=_labels, default=(), metavar="A,B")
+    noise.add_argument("--datasets", type=_labels, default=(), metavar="A,B")
+    noise.add_argument("--metrics", type=_labels, default=(), metavar="A,B")
+    noise.add_argument(
+        "--sources", type=_labels, default=(), metavar="A,B",
+        help="training seed, evaluation seed, test subset, threads, precision (all of them)",
+    )  # fmt: skip
+    noise.add_argument("--repeats", type=_count, default=5, metavar="N", help="numbers each (5)")
+    noise.add_argument(
+        "--images", type=_count, metavar="N", help="test images for the noise of evaluation (all)"
+    )
+    noise.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    noise.add_argument("--workers", type=_count, default=0, metavar="N", help="runs at a time")
 
     compare = add(
         "compare", _compare, "two results side by side: files, tiers (mini) or models (mini:GNM)"
@@ -207,6 +235,13 @@ def parser() -> argparse.ArgumentParser:
             "have people judge samples: make a page for them, or take what they exported",
         )
     )
+
+    proof = add(
+        "self-test", _self_test, "put known bugs in, one at a time: is each of them caught?"
+    )
+    proof.add_argument("--only", action="append", default=[], metavar="BUG", help="by its name")
+    proof.add_argument("--list", action="store_true", help="the bugs, and where they are put")
+    proof.add_argument("--workers", type=_count, default=0, metavar="N", help="processes")
 
     contract = add(
         "check-model", _check_model, "does a class keep the contract of GenerativeModel?"
@@ -451,12 +486,93 @@ def _report(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from .render.check import Tolerance, check_folders
 
-    current = arguments.current or Workspace(arguments.root).root / "results"
+    workspace = Workspace(arguments.root)
+    current = arguments.current or workspace.root / "results"
     allowed = dict(_allowance(text) for text in arguments.allow)
-    tolerance = Tolerance(arguments.errors, allowed)
+    path = arguments.noise or workspace.noise
+    # Noise that was asked for must be there; what is not measured yet is said cell by cell.
+    noise = results.read(path, NoiseRow) if arguments.noise or path.exists() else []
+    tolerance = Tolerance(arguments.errors, allowed, noise, arguments.same_weights)
     found = check_folders(current, arguments.against, tolerance, arguments.tier)
+    found.write(arguments.junit, arguments.json)
     print(found)
+    for line in _standing(workspace, {finding.key[:2] for finding in found.findings}):
+        print(line)
     return found.code
+
+
+def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
+    """What the verdicts of these (protocol, tier) are now, beside the published values; and of all together."""
+    from .render import table
+
+    tables, lines = [], []
+    for name, tier in sorted(parts):
+        rows = _rows(workspace, tier, name) if tier in TIERS and name in protocols.names() else []
+        if rows:
+            laid = table.build(name, protocols.load(name)[1], rows, _published(name), tier)
+            tables.append(laid)
+            lines.append(f"verdicts of {name} ({tier}): {laid.summary}")
+    total = table.overall(tables)
+    return [*lines, f"verdicts of all: {total}"] if total and len(tables) > 1 else lines
+
+
+def _noise(arguments: argparse.Namespace) -> int:
+    """Measure noise, print it, and keep it in results/noise.csv."""
+    name = protocols.load(arguments.protocol)[0]
+    from tabulate import tabulate
+
+    from .core import progress
+    from .launch.executors import Place, local
+    from .launch.noise import SOURCES, measure
+    from .launch.plan import Request
+
+    def make(jobs: Sequence[Job], where: Workspace, place: Place) -> None:
+        if not jobs:
+            return
+        _say(f"{sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs first")
+        from .launch.display import Display
+
+        left = {
+            job.run.id: (job.run.model.name, job.run.recipe.training.steps, len(job.cells))
+            for job in jobs
+        }
+        display = Display(left, place.sized()[0])
+        try:
+            outcome = local(jobs, where, place, display)
+        finally:
+            display.close()
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+
+    workspace = Workspace(arguments.root)
+    request = Request(name, arguments.tier, arguments.models, arguments.datasets, arguments.metrics)
+    place = Place(arguments.device, "", arguments.workers)
+    with progress.watched_by(_Paced()):
+        found = measure(
+            request,
+            workspace,
+            place,
+            make,
+            arguments.sources or SOURCES,
+            arguments.repeats,
+            arguments.images,
+        )
+    lines = [
+        [
+            row.model,
+            row.dataset,
+            row.metric,
+            row.source,
+            f"{row.std:.4g}",
+            f"{row.mean:.6g}",
+            row.how,
+        ]
+        for row in found
+    ]
+    heads = ["Model", "Dataset", "Metric", "Source", "Std", "Mean", ""]
+    print(tabulate(lines, heads, disable_numparse=True))
+    print(f"\n{workspace.noise}")
+    return HOLDS
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -585,6 +701,22 @@ def _label(arguments: argparse.Namespace) -> int:
     print(f"{made.page}  for the raters")
     print(f"{made.key}  says which is which: keep it from them")
     return HOLDS
+
+
+def _self_test(arguments: argparse.Namespace) -> int:
+    """Exit code 1 if a bug survives; 3 if the guard finds fault with the code as it is."""
+    from .core import progress
+    from .guard import selftest
+
+    mutants = selftest.chosen(arguments.only)
+    if arguments.list:
+        for mutant in mutants:
+            print(f"{mutant.name}  ({mutant.file})")
+        return HOLDS
+    with progress.watched_by(_Paced()):
+        found = list(selftest.run(mutants, arguments.workers))
+    print(selftest.table(found, mutants))
+    return HOLDS if all(one.caught for one in found) else FAILED
 
 
 def _check_model(arguments: argparse.Namespace) -> int:

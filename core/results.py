@@ -1,4 +1,4 @@
-"""ResultRow and PublishedValue: one number per line, long format; reading and writing CSV. No torch here."""
+"""ResultRow, PublishedValue and NoiseRow: one number per line, long format; reading and writing CSV. No torch here."""
 
 from __future__ import annotations
 
@@ -82,6 +82,8 @@ class PublishedValue:
     `note` says so). printed: the text as it stands in the paper, so that its digits are known.
     spread and spread_kind: e.g. 0.3 and "std over 5 seeds". n: what it was computed from (250 images), if said.
     dialect: the `key=value` words that our dialect must also say for the two to be comparable; none if empty.
+    page: a number, or the section where the text at hand is not divided into pages ("section 2.1").
+    Every value is read a second time, in protocols/second_reading/.
     """
 
     model: str
@@ -118,7 +120,43 @@ class PublishedValue:
         return float(0.5 * 10.0**-decimals * unit)
 
 
-T = TypeVar("T", ResultRow, PublishedValue)
+Source = Literal["training seed", "evaluation seed", "test subset", "threads", "precision"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseRow:
+    """How far one number moves by itself: what `reprise noise` measured, and what the tolerances of `check` rest on.
+
+    source: what was changed between the repeats, and nothing else: the seed of training (and with it that of
+    evaluation); the seed of evaluation alone; which test images; the number of threads; the precision of training.
+    std: of one number (ddof=1 over `repeats` numbers; of pairs, their root mean square difference over sqrt 2).
+    degrees: degrees of freedom of std. values: the numbers, separated by spaces. how: what was done, in words.
+    """
+
+    tier: str
+    model: str
+    dataset: str
+    metric: str
+    source: Source
+    std: float
+    repeats: int
+    degrees: int
+    mean: float
+    values: str
+    how: str
+    dialect: str = ""
+    run: str = ""
+    commit: str = ""
+    torch: str = ""
+    device: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """Of which noise of which number this is the measurement."""
+        return self.tier, self.model, self.dataset, self.metric, self.source
+
+
+T = TypeVar("T", ResultRow, PublishedValue, NoiseRow)
 
 
 def to_csv(rows: Sequence[T], cls: type[T]) -> str:

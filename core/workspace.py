@@ -25,6 +25,11 @@ class Workspace:
         """What one person said of the samples of a protocol (render/label.py)."""
         return self.root / "results" / tier / "labels" / f"{protocol}-{rater}.json"
 
+    @property
+    def noise(self) -> Path:
+        """The CSV of measured noise, of all tiers."""
+        return self.root / "results" / "noise.csv"
+
     def reports(self, tier: str) -> Path:
         """The folder of one tier's pages."""
         return self.root / "reports" / tier

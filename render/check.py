@@ -7,25 +7,36 @@
     3         | bad usage (files that are not there): raised as UsageError, which the command line turns into 3
 
 A movement that is certain outweighs a doubt, so 1 wins over 2.
+
+How far a mean may move follows from measured noise (results/noise.csv, by `reprise noise`): that of training, for
+weights may have been made anew elsewhere, or that of evaluation alone if they are said to be the same weights; that of
+threads or of precision besides, where the rows name another device or precision. Test images are the same, so their
+noise has no part in it. A cell whose noise was not measured is judged by the standard errors that its rows carry, as if
+the test images were others: wider, and said to be so. Every tolerance is printed with its origin.
 """
 
 from __future__ import annotations
 
 import enum
+import json
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 from tabulate import tabulate
 
 from ..core.errors import UsageError
-from ..core.results import ResultRow, read
+from ..core.files import write_bytes, write_text
+from ..core.results import NoiseRow, ResultRow, Source, read
 from ..core.verdict import is_exact, standard_error
 
 __all__ = ["CellKey", "Finding", "Outcome", "Report", "Tolerance", "check", "check_folders"]
+
+NOISE = "noise.csv"  # beside the tiers' folders; not results
 
 CellKey = tuple[str, str, str, str, str]  # protocol, tier, model, dataset, metric
 
@@ -57,15 +68,21 @@ class Tolerance:
 
     absolute: metric label -> the movement that is allowed whatever the noise; also what judges a metric
     without any known noise. Deterministic quantities (dialect "exact") must be equal.
+    noise: what was measured of it. same_weights: whether current and reference measured the same checkpoints.
     """
 
     z: float = 3.0
     absolute: Mapping[str, float] = field(default_factory=dict)
+    noise: Sequence[NoiseRow] = ()
+    same_weights: bool = False
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one cell; current, reference and tolerance are None where they mean nothing."""
+    """What became of one cell; current, reference and tolerance are None where they mean nothing.
+
+    origin: where the tolerance comes from.
+    """
 
     key: CellKey
     outcome: Outcome
@@ -73,6 +90,7 @@ class Finding:
     current: float | None = None
     reference: float | None = None
     tolerance: float | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,11 +133,132 @@ class Report:
             "",
         )
         table = tabulate(lines, heads, tablefmt="simple", disable_numparse=True)
-        holds = sum(finding.outcome is Outcome.HOLDS for finding in self.findings)
-        compared = sum(finding.outcome is not Outcome.NEW for finding in self.findings)
+        notes = [f"Tolerance of {what}" for what in self.origins]
+        said = [f"{name}: {text}" for name, text in self.summaries.items()]
+        if len(said) == 1:
+            said = []
         words = {0: "holds", 1: "REGRESSED", 2: "COULD NOT BE JUDGED"}[self.code]
-        summary = f"{words}: {holds} of {compared} reference cells within tolerance"
-        return f"{table}\n\n{summary}" if lines else summary
+        parts = [table] if lines else []
+        parts += ["\n".join(notes)] if notes else []
+        parts.append("\n".join([*said, f"{words}: {_counted(self.findings)}"]))
+        return "\n\n".join(parts)
+
+    @property
+    def origins(self) -> list[str]:
+        """Where each tolerance comes from: "LL (VAE, mini): 3 x ..."; equal ones are said once."""
+        found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for finding in self.findings:
+            if finding.origin:
+                _, tier, model, _, metric = finding.key
+                models = found[metric, tier, finding.origin]
+                if model not in models:
+                    models.append(model)
+        return [
+            f"{metric} ({', '.join(models)}; {tier}): {origin}"
+            for (metric, tier, origin), models in found.items()
+        ]
+
+    @property
+    def summaries(self) -> dict[str, str]:
+        """One sentence per protocol and tier."""
+        parts: dict[str, list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            parts[f"{finding.key[0]} ({finding.key[1]})"].append(finding)
+        return {name: _counted(findings) for name, findings in parts.items()}
+
+    def to_json(self) -> str:
+        """Everything, for programs: `{"code": 1, "summary": ..., "findings": [...]}`; numbers not finite are null."""
+        findings = [
+            {
+                **dict(
+                    zip(("protocol", "tier", "model", "dataset", "metric"), one.key, strict=True)
+                ),
+                "outcome": one.outcome.name.lower(),
+                "code": one.outcome.code,
+                "current": _finite(one.current),
+                "reference": _finite(one.reference),
+                "tolerance": _finite(one.tolerance),
+                "origin": one.origin,
+                "detail": one.detail,
+            }
+            for one in self.findings
+        ]
+        whole = {"code": self.code, "summary": _counted(self.findings), "findings": findings}
+        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_junit(self) -> bytes:
+        """JUnit XML as CI services read it: a suite per protocol and tier, a test case per cell.
+
+        What moved or fails is a failure, what could not be judged an error, what is new is skipped.
+        """
+        suites: dict[str, list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            suites[f"{finding.key[1]}.{finding.key[0]}"].append(finding)
+        root = ElementTree.Element("testsuites", _totals("reprise check", self.findings))
+        for name, findings in suites.items():
+            suite = ElementTree.SubElement(root, "testsuite", _totals(_xml(name), findings))
+            for one in findings:
+                named = {"classname": _xml(name), "name": _xml(", ".join(one.key[2:])), "time": "0"}
+                case = ElementTree.SubElement(suite, "testcase", named)
+                kind = {1: "failure", 2: "error"}.get(one.outcome.code)
+                if kind is None and one.outcome is Outcome.NEW:
+                    ElementTree.SubElement(case, "skipped", {"message": _xml(one.detail)})
+                elif kind is not None:
+                    said = {"type": one.outcome.value, "message": _xml(_sentence(one))}
+                    ElementTree.SubElement(case, kind, said).text = _xml(one.origin)
+        ElementTree.indent(root)
+        return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+    def write(self, junit: Path | None = None, json_file: Path | None = None) -> None:
+        """Write what was asked for, whole."""
+        if junit is not None:
+            write_bytes(junit, self.to_junit())
+        if json_file is not None:
+            write_text(json_file, self.to_json())
+
+
+def _counted(findings: Sequence[Finding]) -> str:
+    """`8 of 10 reference cells within tolerance, 1 moved, worse, 1 missing`."""
+    counts = Counter(finding.outcome for finding in findings)
+    compared = counts.total() - counts[Outcome.NEW]
+    others = [
+        f"{counts[outcome]} {outcome.value}"
+        for outcome in Outcome
+        if outcome is not Outcome.HOLDS and counts[outcome]
+    ]
+    text = f"{counts[Outcome.HOLDS]} of {compared} reference cells within tolerance"
+    return "; ".join([text, *others])
+
+
+def _sentence(finding: Finding) -> str:
+    """One finding in words."""
+    numbers = ""
+    if finding.current is not None and finding.reference is not None:
+        numbers = f": {finding.reference:.6g} became {finding.current:.6g}"
+    allowed = "" if finding.tolerance is None else f", tolerance {finding.tolerance:.3g}"
+    detail = f" ({finding.detail})" if finding.detail else ""
+    return f"{finding.outcome.value}{numbers}{allowed}{detail}"
+
+
+def _totals(name: str, findings: Sequence[Finding]) -> dict[str, str]:
+    codes = Counter(finding.outcome.code for finding in findings)
+    new = sum(finding.outcome is Outcome.NEW for finding in findings)
+    counts = {"tests": len(findings), "failures": codes[1], "errors": codes[2], "skipped": new}
+    return {"name": name, **{key: str(count) for key, count in counts.items()}, "time": "0"}
+
+
+def _xml(text: str) -> str:
+    """`text` without the characters that XML 1.0 cannot hold even escaped: a name may be anything."""
+    return "".join(
+        c
+        if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
+        else "\ufffd"
+        for c in text
+    )
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 def check(
@@ -147,6 +286,7 @@ def check_folders(
     if not against.exists():
         raise UsageError(f"{against} does not exist; expected a results folder or a CSV file")
     files = sorted(against.rglob("*.csv")) if against.is_dir() else [against]
+    files = [file for file in files if file.name != NOISE]
     reference = [row for file in files for row in read(file, ResultRow)]
     reference = [row for row in reference if not tiers or row.tier in tiers]
     if not reference:
@@ -200,14 +340,13 @@ def _moved(
         for rows in (now, before)
     ]
     difference = means[0] - means[1]
-    allowed = _allowed(key, now, before, tolerance)
+    allowed, origin = _allowed(key, now, before, tolerance)
     if not math.isfinite(difference):
         return Finding(key, Outcome.UNKNOWN, "a value is not a number", means[0], means[1])
     if allowed is None:
         if [row.value for row in now] == [row.value for row in before]:
             return Finding(key, Outcome.HOLDS, "identical", means[0], means[1])
-        why = "no standard error and one seed: give an absolute tolerance"
-        return Finding(key, Outcome.UNKNOWN, why, means[0], means[1])
+        return Finding(key, Outcome.UNKNOWN, origin, means[0], means[1])
     outcome, detail = Outcome.HOLDS, ""
     if abs(difference) > allowed:
         better = now[0].better
@@ -215,18 +354,77 @@ def _moved(
         sides = Outcome.BETTER if wanted else Outcome.WORSE
         outcome = sides if better in ("higher", "lower") else Outcome.MOVED
         detail = f"by {difference:+.4g}"
-    return Finding(key, outcome, detail, means[0], means[1], allowed)
+    return Finding(key, outcome, detail, means[0], means[1], allowed, origin)
 
 
 def _allowed(
     key: CellKey, now: Sequence[ResultRow], before: Sequence[ResultRow], tolerance: Tolerance
-) -> float | None:
-    """The movement that noise explains; None if no noise is known."""
+) -> tuple[float | None, str]:
+    """The movement that noise explains and why; None if no noise is known."""
     floor = tolerance.absolute.get(key[-1])
+    given = "given with --allow"
     if is_exact(before):
-        return floor or 0.0
-    errors = [standard_error(rows) for rows in (now, before)]
-    known = all(row.stderr is not None for row in (*now, *before)) or len(before) > 1
-    if not known:
-        return floor
-    return max(tolerance.z * math.hypot(*errors), floor or 0.0)
+        return (floor, given) if floor else (0.0, "an exact quantity")
+    measured, origin = _measured(key, now, before, tolerance)
+    if measured is None:
+        errors = [standard_error(rows, fraction=_is_share(rows)) for rows in (now, before)]
+        if all(row.stderr is not None for row in (*now, *before)) or len(before) > 1:
+            measured = tolerance.z * math.hypot(*errors)
+            origin = f"{tolerance.z:g} x the rows' own standard errors ({origin})"
+    if measured is None:
+        if floor is not None:
+            return floor, given
+        return None, f"no standard error and one seed, and {origin}: measure it, or give --allow"
+    return (floor, given) if floor is not None and floor > measured else (measured, origin)
+
+
+def _measured(
+    key: CellKey, now: Sequence[ResultRow], before: Sequence[ResultRow], tolerance: Tolerance
+) -> tuple[float | None, str]:
+    """The movement that measured noise explains, or None; and which noise that is, or why there is none."""
+    _, tier, model, dataset, metric = key
+    known = {
+        row.source: row
+        for row in tolerance.noise
+        if (row.tier, row.model, row.dataset, row.metric) == (tier, model, dataset, metric)
+        and row.dialect == before[0].dialect
+    }
+    wanted: list[Source] = ["evaluation seed" if tolerance.same_weights else "training seed"]
+    if {row.device for row in now} != {row.device for row in before}:
+        wanted.append("threads")
+    if {row.precision for row in now} != {row.precision for row in before}:
+        wanted.append("precision")
+    found = [known[source] for source in wanted if source in known]
+    if len(found) < len(wanted):
+        absent = next(source for source in wanted if source not in known)
+        return None, f"noise of the {absent} was not measured"
+    if not 0 < sum(row.std for row in found) < math.inf:
+        return None, "its noise is too small to be seen in the repeats that were measured"
+    # Few repeats know a standard deviation badly, so each has a factor of its own.
+    factors = [_factor(tolerance.z, row.degrees) for row in found]
+    allowed = math.hypot(*(f * row.std for f, row in zip(factors, found, strict=True)))
+    parts = " and ".join(
+        f"{f:.2g} x {row.source} {row.std:.3g} ({row.repeats} repeats)"
+        for f, row in zip(factors, found, strict=True)
+    )
+    return allowed * math.sqrt(2 / len(now)), f"{parts}, x sqrt 2: two measurements differ"
+
+
+def _factor(z: float, degrees: int) -> float:
+    """What z standard errors are where the standard error is known with few degrees of freedom."""
+    from scipy.special import ndtr, stdtrit
+
+    return float(stdtrit(degrees, ndtr(z)))
+
+
+def _is_share(rows: Sequence[ResultRow]) -> bool:
+    """Whether the values are counts over n, as S-Acc is: 0 of 250 is then no certainty."""
+    return all(
+        row.value is not None
+        and row.n is not None
+        and row.n > 1
+        and row.stderr is not None
+        and 0 <= row.value <= 1
+        and math.isclose(row.stderr, math.sqrt(row.value * (1 - row.value) / row.n), abs_tol=1e-9)
+        for row in rows
+    )

@@ -122,9 +122,11 @@ def _line(where: Where, left: Sequence[ResultRow], right: Sequence[ResultRow]) -
         noise = math.hypot(standard_error(left), standard_error(right))
         errors = abs(difference) / noise if noise > 0 else None
         if {row.dialect for row in left} != {row.dialect for row in right}:
-            note = "different dialects"
+            note = "different dialects: not the same quantity"
         elif {row.data_digest for row in left} != {row.data_digest for row in right}:
-            note = "different data"
+            note = "different data: not the same quantity"
+        if note:  # how many standard errors lie between two quantities means nothing
+            errors = None
     return Line(where, _text(left), _text(right), difference, errors, note)
 
 

@@ -34,6 +34,7 @@ from .table import (
     ResultTable,
     build,
     long,
+    overall,
     pivot,
     pivot_grid,
     to_latex,
@@ -125,10 +126,7 @@ class Page:
         """(dataset, metric, agreement in words) of each column that can be ordered."""
         words = []
         for dataset, metric, order in self.table.orders:
-            tau = f"τ = {order.tau:+.2f}".replace("-", "−") if order.tau is not None else "all tied"
-            pairs = order.n * (order.n - 1) // 2
-            agreement = f"{tau}, {order.agree} of {pairs} pairs, n={order.n}"
-            words.append((self.table.headings[dataset], metric, agreement))
+            words.append((self.table.headings[dataset], metric, str(order)))
         return words
 
     @property
@@ -188,7 +186,9 @@ def report_on(
         pages.append(page(subject, table, ()))
     pages.sort(key=_place)
     for name, template in (("index.html", "index.html.j2"), ("README.md", "index.md.j2")):
-        write_text(folder / name, render(template, pages=pages, tier=_tier(tier), bar_of=_bar))
+        total = overall(made.table for made in pages)
+        text = render(template, pages=pages, tier=_tier(tier), bar_of=_bar, overall=total)
+        write_text(folder / name, text)
         written.append(folder / name)
     return written
 
@@ -388,7 +388,7 @@ def _for_print(made: Page, folder: Path) -> dict[str, Any]:
         "tier": made.tier.name,
         "banner": made.banner,
         "warnings": made.warnings,
-        "summary": f"{made.table.summary}.",
+        "summary": " ".join(f"{line}." for line in (made.table.summary, *made.table.outlooks)),
         "has_published": made.table.has_published,
         "pivot": {
             "labels": layout.labels,

@@ -119,6 +119,8 @@ def _verdict(table: ResultTable, entry: Entry) -> Iterable[tuple[str, str]]:
     if judgement.interval is not None:
         low, high = (f"{end:+.4g}".replace("-", "−") for end in judgement.interval)
         yield "90 % interval", f"{low} to {high}, of the difference"
+    if judgement.outlook is not None:
+        yield "outlook", str(judgement.outlook)
     if judgement.margin is not None:
         yield "margin", f"{judgement.margin:.4g}, {judgement.margin_origin}"
     if entry.stand_in:
@@ -129,7 +131,7 @@ def _citation(paper: str, printed: PublishedValue) -> str:
     parts = (
         paper,
         printed.table if printed.table not in paper else "",
-        f"p. {printed.page}" if printed.page else "",
+        f"p. {printed.page}" if printed.page.isdigit() else printed.page,
         f"row {printed.row}" if printed.row else "",
         f"column {printed.column}" if printed.column else "",
     )

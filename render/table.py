@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from ..core.verdict import (
     is_exact,
     judge,
     order_agreement,
+    summary,
 )
 
 # Marks on numbers are symbols and letters; superscript digits, which would read as powers, are for words only.
@@ -176,14 +178,28 @@ class ResultTable:
         if not published:
             measured = sum(entry.has_number for entry in self.entries)
             return f"{measured} of {len(self.entries)} cells measured; the paper prints no numbers here"
-        counts = Counter(entry.judgement.verdict for entry in published)
-        parts = [f"{counts[Verdict.EQUIVALENT]} of {len(published)} published cells equivalent"]
-        for verdict in list(Verdict)[1:]:
-            if counts[verdict]:
-                below = verdict is Verdict.INCOMPARABLE and self.tier != "paper"
-                why = f" (tier {self.tier})" if below else ""
-                parts.append(f"{counts[verdict]} {verdict.value}{why}")
-        return ", ".join(parts)
+        return summary((entry.judgement.verdict for entry in published), self.tier)
+
+    @property
+    def outlooks(self) -> list[str]:
+        """What would decide each inconclusive cell: "GNM, MNIST-4, LL: 4 more seeds would decide this cell: ..."."""
+        return [
+            f"{entry.model}, {entry.dataset}, {entry.metric}: {entry.judgement.outlook}"
+            for entry in self.entries
+            if entry.judgement.outlook is not None
+        ]
+
+
+def overall(tables: Iterable[ResultTable]) -> str:
+    """One sentence about all cells of several protocols of one tier that have a published value; "" if none has."""
+    tables = [table for table in tables if table.has_published]
+    verdicts = [e.judgement.verdict for t in tables for e in t.entries if e.printed is not None]
+    tiers = {table.tier for table in tables}
+    if not verdicts:
+        return ""
+    return (
+        f"{summary(verdicts, tiers.pop() if len(tiers) == 1 else '')}, in {len(tables)} protocols"
+    )
 
 
 def build(
@@ -532,7 +548,10 @@ def to_terminal(table: ResultTable) -> str:
         colalign=_alignment(grid),
     )
     notes = [f"{note.mark} {note.text}" for note in table.footnotes]
-    return "\n".join([text, "", *notes, f"{table.summary[:1].upper()}{table.summary[1:]}."])
+    orders = [f"Order of the models, {d}, {m}: {agreement}." for d, m, agreement in table.orders]
+    wrapped = [textwrap.fill(f"{line}.", 120, subsequent_indent="  ") for line in table.outlooks]
+    said = f"{table.summary[:1].upper()}{table.summary[1:]}."
+    return "\n".join([text, "", *notes, *wrapped, *orders, said])
 
 
 def to_markdown(grid: Grid) -> str:
