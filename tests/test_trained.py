@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from reprise.core.errors import DataError
-from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_log, thinned, write
+from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_curve, thinned, write
 from reprise.core.workspace import Workspace
 from reprise.launch.keep import keep
 from reprise.launch.plan import Request, plan
@@ -69,10 +69,10 @@ def test_a_value_that_is_no_number_leaves_a_hole_in_the_curve() -> None:
 
 def test_a_damaged_log_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    assert read_log(path) == {}
+    assert read_curve(path) == {}
     path.write_text("step,loss\n100,1.0\n200,\n")
     with pytest.raises(DataError, match=r"log\.csv is damaged"):
-        read_log(path)
+        read_curve(path)
 
 
 def test_differing_names_what_the_recipe_has_otherwise() -> None:
