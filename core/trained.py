@@ -18,7 +18,7 @@ from .errors import DataError
 from .files import write_text
 from .spec import Value
 
-__all__ = ["Trained", "differing", "read", "read_log", "thinned", "write"]
+__all__ = ["Trained", "differing", "read", "read_curve", "thinned", "write"]
 
 MOST_POINTS = 100  # of a kept curve
 DIGITS = 5  # significant ones of a kept curve
@@ -43,7 +43,7 @@ class Trained:
     log: Log = field(default_factory=dict)
 
 
-def read_log(path: Path) -> dict[str, tuple[float, ...]]:
+def read_curve(path: Path) -> dict[str, tuple[float, ...]]:
     """The columns of a run's log.csv; {} if there is none. Raises DataError where it is damaged."""
     if not path.is_file():
         return {}

@@ -28,7 +28,7 @@ def keep(workspace: Workspace, tier: str, run: Run, dataset: Spec) -> bool:
         settings = described["settings"]
         if described["id"] != run.id:
             raise ValueError(f"it describes {described['id']}")
-        found = trained.thinned(trained.read_log(folder / "log.csv"))
+        found = trained.thinned(trained.read_curve(folder / "log.csv"))
     except FileNotFoundError:
         return False
     except (OSError, ValueError, TypeError, KeyError, DataError) as error:

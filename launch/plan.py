@@ -146,9 +146,9 @@ def collect(plan: Plan, workspace: Workspace) -> bool:
         ordered = sorted(rows.values(), key=lambda row: _place(whole, row))
         changed = results.write(path, ordered, ResultRow)
         made = {row.run for row in ordered}
-        for planned in plan.cells:
-            if planned.run is not None and planned.run.id in made:
-                keep(workspace, plan.tier, planned.run, _paper_dataset(plan.protocol, planned.cell))
+        runs = {p.run.id: (p.run, p.cell) for p in reversed(plan.cells) if p.run is not None}
+        for run, cell in (runs[name] for name in runs if name in made):
+            keep(workspace, plan.tier, run, _paper_dataset(plan.protocol, cell))
         return changed
 
 

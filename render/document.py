@@ -44,7 +44,9 @@ from .templating import TEMPLATES, render, spans
 
 __all__ = ["Page", "Subject", "command_of", "page", "report", "report_on"]
 
-MOST_SHEETS = 450_000  # bytes of images in the panels of a page
+MOST_IMAGES = (
+    900_000  # bytes of all images of a page, which becomes a third larger by holding them as text
+)
 
 
 @dataclass(frozen=True)
@@ -322,7 +324,7 @@ def to_html_page(made: Page) -> str:
         bar=_bar(made.table),
         choices=_choices(made.table),
         drawing=(curves.WIDTH, curves.HEIGHT),
-        embedded=_embedded(made.panels),
+        embedded=_embedded(made),
     )
 
 
@@ -337,11 +339,11 @@ def _choices(table: ResultTable) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-def _embedded(panels: Iterable[Panel]) -> set[Path]:
-    """The sheets that fit into the page; the panels of the others name their file."""
+def _embedded(made: Page) -> set[Path]:
+    """The sheets that fit into the page beside its figures; the panels of the others name their file."""
     found: set[Path] = set()
-    left = MOST_SHEETS
-    for panel in panels:
+    left = MOST_IMAGES - sum(drawn.path.stat().st_size for drawn in made.drawn if drawn.path)
+    for panel in made.panels:
         if panel.sheet is not None and panel.sheet.path is not None:
             left -= panel.sheet.path.stat().st_size
             if left >= 0:

@@ -9,19 +9,23 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from reprise.core.errors import DataError
-from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_log, thinned, write
+from reprise.core.results import ResultRow
+from reprise.core.results import write as write_rows
+from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_curve, thinned, write
 from reprise.core.workspace import Workspace
 from reprise.launch.keep import keep
 from reprise.launch.plan import Request, plan
 from reprise.render.curves import charts_of
-from reprise.render.document import page, to_html_page
+from reprise.render.document import Subject, page, report_on, to_html_page
 from reprise.render.panel import panels_of
 from reprise.render.table import build
 
 from .test_render import PUBLISHED, SUBJECT, TABLE, values
 
+REPORTS = Path(__file__).resolve().parent.parent / "reports"
 KEPT = Trained(
     run="gnm-mnist4-s0-00000000",
     settings={"model": {"width": 64, "sigma": 0.2}, "training": {"steps": 9000, "clip_norm": None}},
@@ -69,10 +73,10 @@ def test_a_value_that_is_no_number_leaves_a_hole_in_the_curve() -> None:
 
 def test_a_damaged_log_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    assert read_log(path) == {}
+    assert read_curve(path) == {}
     path.write_text("step,loss\n100,1.0\n200,\n")
     with pytest.raises(DataError, match=r"log\.csv is damaged"):
-        read_log(path)
+        read_curve(path)
 
 
 def test_differing_names_what_the_recipe_has_otherwise() -> None:
@@ -143,3 +147,54 @@ def test_the_rows_own_options_are_the_papers_and_no_difference() -> None:
     entry, *_ = panels_of(table, {rows[0].run: changed}, {})
     assert entry.differences is not None
     assert dataclasses.astuple(entry.differences[0]) == ("model.draw_steps", "2", "8")
+
+
+def reported(root: Path, models: int = 1, side: int = 16) -> tuple[Workspace, Subject]:
+    """A page of that many models, each with noise of that size as its images and with a kept run."""
+    names = {f"M{n:02d}": TABLE.models["GNM"] for n in range(models)}
+    subject = dataclasses.replace(SUBJECT, protocol=dataclasses.replace(TABLE, models=names))
+    rows = []
+    for n, name in enumerate(names):
+        path = root / "runs" / name / "cells" / "a.npz"
+        path.parent.mkdir(parents=True)
+        noise = np.random.default_rng(n).integers(0, 256, (10, 3, side, side), dtype=np.uint8)
+        noise[:8] = 0  # the page's own figure shows eight, a panel ten
+        np.savez(path, samples=noise)
+        artifact = {
+            "artifact": f"{name}/cells/a.npz",
+            "artifact_digest": f"{n:x}",
+            "cell": f"{n:012x}",
+        }
+        rows += [dataclasses.replace(row, model=name, run=name, **artifact) for row in values()[:1]]  # type: ignore[arg-type]  # fmt: skip
+        write(root / "results/paper/trained" / f"{name}.json", dataclasses.replace(KEPT, run=name))
+    place = Workspace(root)
+    write_rows(place.results("paper", "p"), rows, ResultRow)
+    report_on(place, "paper", [subject])
+    return place, subject
+
+
+def test_a_report_is_the_same_byte_for_byte_when_runs_is_gone(tmp_path: Path) -> None:
+    place, subject = reported(tmp_path)
+    folder = place.reports("paper")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    text = (folder / "p.html").read_text(encoding="utf-8")
+    assert 'class="sheet"' in text
+    assert "1,125,000" in text
+    shutil.rmtree(tmp_path / "runs")
+    report_on(place, "paper", [subject])
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_images_that_would_make_a_page_too_large_are_named_instead(tmp_path: Path) -> None:
+    place, _ = reported(tmp_path, models=24, side=96)
+    page = place.reports("paper") / "p.html"
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 1_500_000
+    assert 1 <= text.count('class="sheet"') < 24
+    assert "They are in figures/cells/000000000017.png" in text
+    assert (place.reports("paper") / "figures/cells/000000000017.png").is_file()
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.rglob("*.html")), ids=lambda path: path.name)
+def test_committed_pages_stay_small(path: Path) -> None:
+    assert path.stat().st_size < 1_500_000
