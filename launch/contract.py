@@ -14,10 +14,14 @@ from ..core import spec
 from ..core.dataset import DatasetInfo
 from ..core.errors import ContractError, UsageError
 from ..core.model import (
+    Attends,
     Decomposes,
     GenerativeModel,
+    Itemizes,
     Locates,
     Recipe,
+    Relaxes,
+    Remembers,
     Resamples,
     Training,
     Traverses,
@@ -226,6 +230,99 @@ def _capabilities(
         between = _seeded(cls, "interpolate", model.interpolate, x, x.flip(0), 3)
         _shaped(name, "interpolate(x0, x1, steps)", between, (BATCH, 3, *x.shape[1:]))
         yield "Traverses"
+    slots = None
+    if isinstance(model, Remembers):
+        slots = _remembers(cls, model, x)
+        yield f"Remembers: {slots} slots"
+    if isinstance(model, Attends):
+        yield f"Attends: {_attends(cls, model, x, slots)} steps"
+    if isinstance(model, Relaxes):
+        relaxed = _seeded(cls, "relaxed_elbo", model.relaxed_elbo, x)
+        _shaped(name, "relaxed_elbo(x)", relaxed, (BATCH,))
+        yield "Relaxes"
+    if isinstance(model, Itemizes):
+        yield f"Itemizes: {', '.join(_itemizes(cls, model, x))}"
+
+
+def _attends(cls: type[Any], model: Attends, x: Tensor, slots: int | None) -> int:
+    """The steps, of draws and of the mode. slots: of a model that remembers."""
+    name = cls.__name__
+    for sample in (True, False):
+        method = f"attend(x, {sample})"
+        seen = _seeded(cls, method, model.attend, x, sample)
+        steps = seen.present.shape[1] if seen.present.ndim == 2 else -1
+        _shaped(name, f"{method}.present", seen.present, (BATCH, steps))
+        _shaped(name, f"{method}.probability", seen.probability, (BATCH, steps))
+        _shaped(name, f"{method}.window", seen.window, (BATCH, steps, 4))
+        _shaped(name, f"{method}.layer", seen.layer, (BATCH, steps, *x.shape[1:]))
+        _shaped(name, f"{method}.what", seen.what, (BATCH, steps, seen.what.shape[-1]))
+        remembered = seen.slot.shape[-1] if slots is None else slots
+        _shaped(name, f"{method}.slot", seen.slot, (BATCH, steps, remembered))
+        _within(name, f"{method}.probability", seen.probability)
+        present = seen.present
+        if not ((present == 0) | (present == 1)).all() or (present.diff(dim=1) > 0).any():
+            raise ContractError(
+                f"{name}.{method}.present must be 1 for every step taken and 0 from the first 0 on; got {present.tolist()}"
+            )
+        if (seen.window[..., 2:] < seen.window[..., :2]).any():
+            raise ContractError(
+                f"{name}.{method}.window must be (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1"
+            )
+        if seen.layer[present == 0].any():
+            raise ContractError(f"{name}.{method}.layer must be zero where present is 0")
+        if remembered:
+            _within(name, f"{method}.slot", seen.slot)
+            off = float((seen.slot.sum(-1) - 1).abs().max())
+            if off > 1e-3:
+                raise ContractError(
+                    f"{name}.{method}.slot must add up to 1 over slots; it is off by {off:.2g}"
+                )
+    with seeded(5):
+        again = _call(cls, method, model.attend, x, False)
+    for field, first, second in zip(seen._fields, seen, again, strict=True):
+        if not torch.equal(first, second):
+            raise ContractError(
+                f"{name}.{method}.{field} differs under another seed; without sampling it is the posterior's mode"
+            )
+    return int(steps)
+
+
+def _remembers(cls: type[Any], model: Remembers, x: Tensor) -> int:
+    """The number of slots."""
+    name, draws = cls.__name__, 2
+    patches = _seeded(cls, "recall", model.recall, draws)
+    slots, side = (patches.shape[0], patches.shape[-1]) if patches.ndim == 5 else (-1, -1)
+    _shaped(name, f"recall({draws})", patches, (slots, 1 + draws, x.shape[1], side, side))
+    _within(name, f"recall({draws})", patches)
+    with seeded(5):
+        again = _call(cls, "recall", model.recall, draws)
+    if not torch.equal(patches[:, 0], again[:, 0]):
+        raise ContractError(
+            f"{name}.recall({draws})[:, 0] differs under another seed; it is the patch at the mean of each slot's prior"
+        )
+    return int(slots)
+
+
+def _itemizes(cls: type[Any], model: Itemizes, x: Tensor) -> list[str]:
+    """The names of the terms."""
+    name = cls.__name__
+    terms = _seeded(cls, "log_weight_terms", model.log_weight_terms, x, PARTICLES)
+    if not isinstance(terms, dict) or "log_likelihood" not in terms:
+        raise ContractError(
+            f"{name}.log_weight_terms must return a dictionary with the key 'log_likelihood'; got "
+            f"{sorted(terms) if isinstance(terms, dict) else type(terms).__name__}"
+        )
+    for key, term in terms.items():
+        _shaped(name, f"log_weight_terms(x, {PARTICLES})[{key!r}]", term, (PARTICLES, BATCH))
+    assert isinstance(model, GenerativeModel)
+    weights = _seeded(cls, "log_weights", model.log_weights, x, PARTICLES)
+    total = torch.stack(list(terms.values())).sum(0)
+    if not torch.allclose(total, weights, rtol=1e-5, atol=1e-2):
+        raise ContractError(
+            f"{name}.log_weight_terms must add up to log_weights under the same seed; they are off by "
+            f"{float((total - weights).abs().max()):.3g} nats"
+        )
+    return list(terms)
 
 
 def _call(cls: type[Any], method: str, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -255,6 +352,14 @@ def _shaped(name: str, method: str, value: Any, shape: tuple[int, ...]) -> None:
         raise ContractError(f"{name}.{method} has shape {tuple(value.shape)}; expected {shape}")
     if not value.isfinite().all():
         raise ContractError(f"{name}.{method} is not finite")
+
+
+def _within(name: str, method: str, value: Tensor) -> None:
+    least, most = float(value.min()), float(value.max())
+    if least < -1e-5 or most > 1 + 1e-5:
+        raise ContractError(
+            f"{name}.{method} must lie in [0, 1]; it goes from {least:.3g} to {most:.3g}"
+        )
 
 
 def _latents(name: str, method: str, latents: Any) -> None:

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import NothingToMeasure
 from reprise.core.metric import Measurement, Metric
-from reprise.core.model import GenerativeModel, Recipe, Training, evaluation_option
+from reprise.core.model import (
+    Attends,
+    Attention,
+    GenerativeModel,
+    Itemizes,
+    Recipe,
+    Relaxes,
+    Remembers,
+    Training,
+    evaluation_option,
+)
 from torch import Tensor, nn
 
 
@@ -145,6 +155,120 @@ class Vector(Sketch):
 
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return -self._log_weights(x), {}
+
+
+class Reader(Sketch, Attends, Remembers, Relaxes, Itemizes):
+    """Reads an image in two steps of its own, and has all the capabilities of such a model."""
+
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        side, mean = x.shape[-1], self._posterior(x)[0]
+        mean = mean + torch.randn_like(mean) if sample else mean
+        present = x.new_tensor([[1.0, 0.0], [1.0, 1.0]])[torch.arange(len(x)) % 2]
+        layer = self.decode(Latents(mean))[:, None].expand(-1, 2, -1, -1, -1)
+        return Attention(
+            present=present,
+            probability=x.new_full((len(x), 2), 0.5),
+            window=x.new_tensor([0, 0, side, side]).expand(len(x), 2, 4),
+            layer=layer * present[..., None, None, None],
+            what=mean[:, None].expand(-1, 2, -1),
+            slot=x.new_full((len(x), 2, 4), 0.25),
+        )
+
+    def recall(self, draws: int) -> Tensor:
+        z = torch.randn(4, 1 + draws, self.config.latents)
+        z[:, 0] = 0
+        patches = self.decode(Latents(z.flatten(0, 1))).sigmoid()
+        return patches.unflatten(0, (4, 1 + draws))
+
+    def relaxed_elbo(self, x: Tensor) -> Tensor:
+        return self._log_weights(x)
+
+    def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
+        weights = self.log_weights(x, particles)
+        return {"log_likelihood": weights - 5, "z": torch.full_like(weights, 5)}
+
+
+class Blinking(Reader):
+    """Breaks the contract: an object after the end."""
+
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        seen = super().attend(x, sample)
+        return seen._replace(present=1 - seen.present)
+
+
+class Smearing(Reader):
+    """Breaks the contract: a step that is not there paints."""
+
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        seen = super().attend(x, sample)
+        return seen._replace(layer=seen.layer + 0.1)
+
+
+class Wavering(Reader):
+    """Breaks the contract: its mode is a draw."""
+
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        return super().attend(x, True)
+
+
+class Mirrored(Reader):
+    """Breaks the contract: windows have their corners the wrong way round."""
+
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        seen = super().attend(x, sample)
+        return seen._replace(window=seen.window.flip(-1))
+
+
+class Overconfident(Reader):
+    """Breaks the contract: probabilities of slots are logits."""
+
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        seen = super().attend(x, sample)
+        return seen._replace(slot=4 * seen.slot)
+
+
+class Absent(Reader):
+    """Breaks the contract: attends to other slots than it remembers."""
+
+    def attend(self, x: Tensor, sample: bool = True) -> Attention:
+        seen = super().attend(x, sample)
+        return seen._replace(slot=seen.slot[..., :2] * 2)
+
+
+class Dreaming(Reader):
+    """Breaks the contract: the first patch of a slot is a draw like the others."""
+
+    def recall(self, draws: int) -> Tensor:
+        return super().recall(draws + 1)[:, 1:]
+
+
+class Glaring(Reader):
+    """Breaks the contract: patches are no pixels."""
+
+    def recall(self, draws: int) -> Tensor:
+        return 2 * super().recall(draws)
+
+
+class Tense(Reader):
+    """Breaks the contract: one relaxed ELBO for the whole batch."""
+
+    def relaxed_elbo(self, x: Tensor) -> Tensor:
+        return super().relaxed_elbo(x).mean()
+
+
+class Embezzling(Reader):
+    """Breaks the contract: a term is missing from the sum."""
+
+    def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
+        terms = super().log_weight_terms(x, particles)
+        return {"log_likelihood": terms["log_likelihood"]}
+
+
+class Vague(Reader):
+    """Breaks the contract: no term is the likelihood's."""
+
+    def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
+        return {"everything": self.log_weights(x, particles)}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def _visit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_are_found() -> None:
-    assert {"gnm", "vae", "convdraw", "genesis", "ppca"} <= set(MODELS)
+    assert {"gnm", "vae", "convdraw", "genesis", "ppca", "air", "dmvae"} <= set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -58,6 +58,38 @@ def test_a_visitor_is_checked_like_a_resident() -> None:
     ],
 )
 def test_what_is_wrong_is_named(broken: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        list(check_model(model(f"laboratory:{broken}")))
+
+
+@pytest.mark.parametrize(
+    ("name", "slots"), [("laboratory:Reader", 4), ("air", None), ("dmvae", 15)]
+)
+def test_the_capabilities_of_a_reading_model_are_checked(name: str, slots: int | None) -> None:
+    findings = list(check_model(model(name)))
+    assert any(finding.startswith("Attends: ") for finding in findings)
+    assert any(finding.startswith("Itemizes: log_likelihood, ") for finding in findings)
+    assert "Relaxes" in findings
+    assert (f"Remembers: {slots} slots" in findings) == (slots is not None)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("Blinking", r"Blinking\.attend\(x, True\)\.present must be 1 .* 0 from the first 0 on"),
+        ("Smearing", r"Smearing\.attend\(x, True\)\.layer must be zero where present is 0"),
+        ("Wavering", r"Wavering\.attend\(x, False\)\.layer differs under another seed"),
+        ("Mirrored", r"Mirrored\.attend\(x, True\)\.window must be \(x0, y0, x1, y1\)"),
+        ("Overconfident", r"\.slot must add up to 1 over slots; it is off by 3"),
+        ("Absent", r"Absent\.attend\(x, True\)\.slot has shape \(2, 2, 2\); expected \(2, 2, 4\)"),
+        ("Dreaming", r"Dreaming\.recall\(2\)\[:, 0\] differs under another seed"),
+        ("Glaring", r"Glaring\.recall\(2\) must lie in \[0, 1\]; it goes from .* to 1\."),
+        ("Tense", r"Tense\.relaxed_elbo\(x\) has shape \(\); expected \(2,\)"),
+        ("Embezzling", r"Embezzling\.log_weight_terms must add up .* off by 5 nats"),
+        ("Vague", r"Vague\.log_weight_terms .* 'log_likelihood'; got \['everything'\]"),
+    ],
+)
+def test_a_broken_capability_is_named(broken: str, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         list(check_model(model(f"laboratory:{broken}")))
 

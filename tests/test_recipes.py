@@ -21,6 +21,7 @@ INFOS = (
     DatasetInfo("mnist10", (1, 128, 128), objects=10),
     DatasetInfo("digits4", (1, 64, 64), objects=4),
     DatasetInfo("arrow_room", (3, 128, 128), "rgb", objects=4),
+    DatasetInfo("multimnist", (1, 50, 50), objects=2),
 )
 
 
