@@ -254,7 +254,8 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     except UsageError as error:  # the model says that it cannot fit these data
         return _settled(resolved, tier, "n/a", str(error))
     known = {f.name for f in dataclasses.fields(published.config)}
-    own = {k: v for k, v in of_model.items() if k in known} | dict(cell.model.options)
+    # A tier's `steps` are the training's, also where a config has steps of its own (as many as an image is read in).
+    own = {k: v for k, v in of_model.items() if k in known - fields} | dict(cell.model.options)
     base = dataclasses.replace(base, model=whole.with_options(**own))
     run = _changed_run(base, published.config, changes, label)
     if label:
@@ -294,7 +295,10 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
 def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Value]) -> Run:
     """`base` with `--set model.x` and `--set training.x`, each wherever a field has that name."""
     of_config = changes.of(("model",), [f.name for f in dataclasses.fields(config)])
-    of_training = changes.of(("training", "model"), [f.name for f in dataclasses.fields(Training)])
+    own = {f.name for f in dataclasses.fields(config)}
+    names = [f.name for f in dataclasses.fields(Training)]
+    of_training = changes.of(("training",), names)
+    of_training |= changes.of(("model",), [name for name in names if name not in own])
     training = tuple(sorted({**dict(base.training), **of_training}.items()))
     run = Run(base.model.with_options(**of_config), base.dataset, training, base.seed)
     for before, after in (

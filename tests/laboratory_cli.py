@@ -46,7 +46,10 @@ MODULE.__dict__["protocol"] = Table(
 COURSE = types.ModuleType("reprise.protocols.course", "Course: how did trainings go?\n\nNo paper.")
 COURSE.__dict__["protocol"] = Table(
     paper="none",
-    models={"Sketch": model("laboratory:Sketch"), "Half": model("laboratory:Sketch").trained_for(0.5)},
+    models={
+        "Sketch": model("laboratory:Sketch"),
+        "Half": model("laboratory:Sketch").trained_for(0.5),
+    },
     datasets={"Blobs": dataset("laboratory:Blobs")},
     metrics={"Loss": metric("training_loss")},
 )

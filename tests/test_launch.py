@@ -366,7 +366,9 @@ def test_any_metric_can_be_measured_along_a_training(tmp_path: Path) -> None:
     assert "after 50% of its training" in half["model_spec"]
 
 
-def test_what_a_training_logged_is_a_number_of_its_run_up_to_the_weights_step(tmp_path: Path) -> None:
+def test_what_a_training_logged_is_a_number_of_its_run_up_to_the_weights_step(
+    tmp_path: Path,
+) -> None:
     code, _, err = call(tmp_path, "run", "course")
     assert code == 0, err
     half, whole = sorted(table(tmp_path, name="course"), key=lambda row: int(row["steps"]))

@@ -169,6 +169,30 @@ def test_rows_that_share_weights_do(name: str) -> None:
         assert len(set(found.values())) == 6
 
 
+@pytest.mark.parametrize("tier", [tier for tier in TIERS if tier != "demo"])
+def test_a_tier_changes_how_long_a_model_is_trained_and_not_how_often_it_looks(
+    tier: TierName,
+) -> None:
+    """Both are called steps."""
+    from pathlib import Path
+
+    from reprise.core.workspace import Workspace
+    from reprise.launch.plan import Request, plan
+
+    request = Request("dmvae_objectives", tier, seeds=1)
+    runs = {c.run for c in plan(request, Workspace(Path("nowhere"))).cells if c.run is not None}
+    assert runs
+    for run in runs:
+        assert run.recipe.config.steps == 3
+        assert run.recipe.training.steps > 1_000
+    changed = Request(
+        "dmvae_objectives", tier, seeds=1, changes=(("model.steps", "5"), ("training.steps", "7"))
+    )
+    for cell in plan(changed, Workspace(Path("nowhere"))).cells:
+        assert cell.run is not None
+        assert (cell.run.recipe.config.steps, cell.run.recipe.training.steps) == (5, 7)
+
+
 def test_under_the_papers_labels_stands_the_papers_objective() -> None:
     models = {**load("dmvae_table1").models, **load("dmvae_objectives").models}
     for label, spec in models.items():
