@@ -90,6 +90,31 @@ def test_a_training_step_on_colour_images(
         )
 
 
+@pytest.mark.parametrize("name", work.READERS)
+def test_a_training_step_that_reads(
+    name: str, benchmark: BenchmarkFixture, findings: Findings
+) -> None:
+    times = contested(
+        benchmark,
+        [
+            Contestant("ours, fp32", work.our_reading_step, (name, "fp32")),
+            Contestant("ours, bf16", work.our_reading_step, (name, "bf16")),
+            Contestant("straightforward", work.their_reading_step, (name,)),
+            Contestant("straightforward, same allocator", work.their_reading_step, (name, True)),
+        ],
+        ROUNDS,
+    )
+    fp32, bf16, theirs, kept = (t.median for t in times.values())
+    for precision, ours in (("fp32, the default on a CPU", fp32), ("bf16", bf16)):
+        findings.line(
+            f"training step of {name}, 50 x 50, batch 64, {precision}",
+            f"{theirs / ours:.1f}x ({1e3 * theirs:.0f} -> {1e3 * ours:.0f} ms); "
+            f"same allocator for both {kept / ours:.1f}x",
+            ">= 4x",
+            theirs / ours >= 4,
+        )
+
+
 @pytest.mark.parametrize("name", ["gnm", "vae", "convdraw"])
 def test_particles(name: str, benchmark: BenchmarkFixture, findings: Findings) -> None:
     times = contested(

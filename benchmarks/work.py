@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from reprise.baselines.air import AIR
 from reprise.baselines.convdraw import ConvDRAW
 from reprise.baselines.genesis import GENESIS
 from reprise.baselines.space import SPACE
@@ -20,8 +21,11 @@ from reprise.core.dataset import DatasetInfo
 from reprise.core.model import GenerativeModel, Recipe
 from reprise.core.run import Run
 from reprise.core.spec import dataset, model
+from reprise.data.multimnist import MultiMNIST
 from reprise.data.scenes import Scenes
+from reprise.models.dmvae import DMVAE
 from reprise.models.gnm import GNM
+from reprise.nn.attend import AttendInferRepeat
 from reprise.nn.spatial_transformer import paste_sum
 from reprise.tests.straightforward import (
     StraightforwardGNM,
@@ -29,6 +33,7 @@ from reprise.tests.straightforward import (
     log_weights,
     plainly,
 )
+from reprise.tests.straightforward_air import straightforward_air
 from reprise.tests.straightforward_genesis import StraightforwardGENESIS
 from reprise.tests.straightforward_space import straightforward_space
 from reprise.training.engine import Precision, choose, computing, cores, keep_freed_memory
@@ -167,6 +172,55 @@ def their_colour_step(name: str, keep_memory: bool = False) -> Work:
         plain.__class__ = StraightforwardGENESIS if name == "genesis" else StraightforwardGNM
     assert isinstance(plain, GenerativeModel)
     training = StraightforwardTraining(plain, clip_norm=recipe.training.clip_norm or math.inf)
+    return lambda: training(x, STEP)
+
+
+READERS: dict[str, tuple[type[AttendInferRepeat], dict[str, Any]]] = {
+    "AIR": (AIR, {}),
+    "DAIR": (AIR, {"difference": True}),
+    "DM-VAE, 15 slots": (DMVAE, {}),
+    "DM-VAE, 50 slots": (DMVAE, {"memory": 50}),
+}
+
+
+def _reader(name: str) -> tuple[AttendInferRepeat, Recipe, NDArray[np.uint8]]:
+    """A model that reads 50 x 50 images, with its published training, and a batch of such."""
+    info = DatasetInfo("multimnist", (1, 50, 50), objects=2)
+    cls, changes = READERS[name]
+    recipe = cls.recipe(info)
+    torch.manual_seed(0)
+    made = cls(type(recipe.config)(**{**vars(recipe.config), **changes}), info)  # type: ignore[call-arg]
+    scenes = MultiMNIST(source="digits", per_count=200, valid=100, test=100).split("train")
+    return made, recipe, scenes.image[np.arange(recipe.training.batch_size)]
+
+
+def our_reading_step(name: str, precision: Precision) -> Work:
+    """One update on multi-MNIST, as reprise's workers make it."""
+    keep_freed_memory()
+    engine = choose("cpu", precision)
+    PROCESS.enter_context(computing(engine))
+    made, recipe, batch = _reader(name)
+    made = engine.place(made).train()
+    optimizer, step = engine.optimizer(made, recipe.training), torch.tensor(STEP)
+
+    def work() -> None:
+        x = engine.images(batch)
+        engine.update(made, optimizer, x, step, recipe.training.clip_norm)["loss"].item()
+
+    return work
+
+
+def their_reading_step(name: str, keep_memory: bool = False) -> Work:
+    """The same as the straightforward code makes it: torch's Adam, one loop over parameters."""
+    if keep_memory:
+        keep_freed_memory()
+    torch.set_num_threads(cores())
+    made, recipe, batch = _reader(name)
+    training = StraightforwardTraining(
+        straightforward_air(made), clip_norm=recipe.training.clip_norm or math.inf
+    )
+    training.optimizer = torch.optim.Adam(made.parameter_groups(), lr=1e-4)  # foreach, its default
+    x = torch.from_numpy(batch).float() / 255
     return lambda: training(x, STEP)
 
 

@@ -262,7 +262,8 @@ def _attends(cls: type[Any], model: Attends, x: Tensor, slots: int | None) -> in
         present = seen.present
         if not ((present == 0) | (present == 1)).all() or (present.diff(dim=1) > 0).any():
             raise ContractError(
-                f"{name}.{method}.present must be 1 for every step taken and 0 from the first 0 on; got {present.tolist()}"
+                f"{name}.{method}.present must be 1 for every step taken and 0 from the first 0 on; got "
+                f"{present.tolist()}"
             )
         if (seen.window[..., 2:] < seen.window[..., :2]).any():
             raise ContractError(

@@ -55,7 +55,7 @@ class AttendConfig:
     `odds_until`. count_prior: how log_weights scores z_pres: with the odds that training ended with, or n uniform.
     """
 
-    steps: int = 3  # N
+    objects: int = 3  # N, the most that are read
     glimpse: int = 28  # G
     pose: int = 4  # u: two scales and two shifts; 3 ties the scales
     embed: Literal["mlp", "pixels"] = "mlp"  # what of the image the LSTM sees
@@ -190,8 +190,8 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
     def prior_logits(self, count_prior: str) -> Tensor:
         """log odds of one more object after 0 … T - 1 others: (T,)."""
         if count_prior == "annealed":
-            return self.prior_logit.expand(self.config.steps)
-        left = torch.arange(self.config.steps, 0, -1, device=self.device)
+            return self.prior_logit.expand(self.config.objects)
+        left = torch.arange(self.config.objects, 0, -1, device=self.device)
         return (
             left.float().log()
         )  # n uniform on 0 … T: of the T - t + 1 counts that remain, one stops here
@@ -200,9 +200,9 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
         """Latents from the prior, the count as `count_prior` says."""
         logits = self.prior_logits(self.config.count_prior).expand(n, -1)
         pose = self.pose_mean + self.pose_std * torch.randn(
-            n, self.config.steps, self.config.pose, device=self.device
+            n, self.config.objects, self.config.pose, device=self.device
         )
-        code = self.appearance.prior(n * self.config.steps).unflatten(0, (n, self.config.steps))
+        code = self.appearance.prior(n * self.config.objects).unflatten(0, (n, self.config.objects))
         return Scene(Bernoulli(logits).sample().cumprod(1), pose, code)
 
     def window(self, pose: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,7 +247,7 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
         source, canvas = x, torch.zeros_like(x)
         steps: list[tuple[Tensor, ...]] = []
         beliefs = []
-        for t in range(config.steps):
+        for t in range(config.objects):
             seen = torch.cat([embedded, last], 1)
             state = self.lstm(seen, state)
             logit = self.presence(state[0]).float()[:, 0]
@@ -262,7 +262,7 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
             last = torch.cat([alive[:, None], scale, shift, code], 1)
             steps.append((logit, drawn, before, alive, *where, pose, code, seen))
             beliefs.append(belief)
-            if config.difference and t + 1 < config.steps:
+            if config.difference and t + 1 < config.objects:
                 patch = self.patches(code[:, None])[:, 0] * alive[:, None, None, None]
                 canvas = canvas + paste(patch, scale, shift, self.size)
                 residual = x - (canvas.detach() if config.residual_detach else canvas)

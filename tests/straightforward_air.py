@@ -64,7 +64,7 @@ class Straightforward(AttendInferRepeat):
         code = x.new_zeros(batch, self.appearance.size)
         canvas = torch.zeros_like(x)
         steps: list[Step] = []
-        for t in range(c.steps):
+        for t in range(c.objects):
             residual = x - (canvas.detach() if c.residual_detach else canvas)
             e = (residual if c.difference else x).flatten(1)
             if c.embed == "mlp":
@@ -131,7 +131,7 @@ class Straightforward(AttendInferRepeat):
         c = self.config
         odds = max(c.odds_until, c.odds_from * 10 ** (-step.item() / c.odds_decade))
         self.prior_logit.fill_(math.log(odds))
-        steps = self.walk(x, [math.log(odds)] * c.steps, True)
+        steps = self.walk(x, [math.log(odds)] * c.objects, True)
         likelihood = self.likelihood(x, steps)
         names = list(steps[0].cost)
         costs = {name: sum_of([s.paid(name) for s in steps]) for name in names}
@@ -187,9 +187,9 @@ class Straightforward(AttendInferRepeat):
     def log_weights(self, x: Tensor, particles: int) -> Tensor:
         c = self.config
         if c.count_prior == "uniform":  # p(n > t | n >= t) = (N - t) / (N - t + 1)
-            prior = [math.log(c.steps - t) for t in range(c.steps)]
+            prior = [math.log(c.objects - t) for t in range(c.objects)]
         else:
-            prior = [self.prior_logit.item()] * c.steps
+            prior = [self.prior_logit.item()] * c.objects
         weights = []
         for _ in range(particles):
             steps = self.walk(x, prior, False)

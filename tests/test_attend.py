@@ -34,7 +34,7 @@ VARIANTS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "AIR": (AIR, {}),
     "AIR, concrete": (AIR, {"gradient": "concrete", "presence_temperature": 0.7}),
     "AIR, normalised signal": (AIR, {"normalize_signal": True}),
-    "AIR, pixels": (AIR, {"embed": "pixels", "steps": 2}),
+    "AIR, pixels": (AIR, {"embed": "pixels", "objects": 2}),
     "AIR, as in its paper": (AIR, {"likelihood": "normal", "pose": 3, "scale_mean": -1.0}),
     "DAIR": (AIR, {"difference": True}),
     "DAIR, concrete": (AIR, {"difference": True, "gradient": "concrete"}),
@@ -180,7 +180,7 @@ def test_the_recipe_is_the_papers() -> None:
             training = recipe.training
             assert (training.batch_size, training.optimizer, training.lr) == (64, "adam", 1e-4)
         assert (digits.config.scale_std, characters.config.scale_std) == (0.32, 0.7)
-        assert digits.config.steps == 3
+        assert digits.config.objects == 3
     assert AIR.recipe(DIGITS).config.gradient == "nvil"
 
 
@@ -219,7 +219,7 @@ def count_probabilities(model: Any, prior: str) -> list[float]:
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_the_count_prior_is_a_distribution(steps: int) -> None:
-    model = made(AIR, TINY, steps=steps)
+    model = made(AIR, TINY, objects=steps)
     model.prior_logit.fill_(math.log(0.25))
     annealed = count_probabilities(model, "annealed")
     assert sum(annealed) == pytest.approx(1)
@@ -277,7 +277,7 @@ def test_a_blank_image_without_objects_costs_only_the_count_and_the_margin(
 def soft(cls: type[Any], **changes: Any) -> Any:
     """8 x 8 pixels under wide noise, posteriors near the prior: its evidence can be had by draws from the prior."""
     few = {"what": 3} if cls is AIR else {"noise": 3, "slot": 8, "memory": 4}
-    wide = {"likelihood": "normal", "sigma": 1.5, "glimpse": 6, "steps": 2}
+    wide = {"likelihood": "normal", "sigma": 1.5, "glimpse": 6, "objects": 2}
     model = made(cls, TINY, **{**wide, **few, **changes})
     with torch.no_grad():
         net = model.appearance
