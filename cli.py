@@ -511,9 +511,10 @@ def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
         if rows:
             laid = table.build(name, protocols.load(name)[1], rows, _published(name), tier)
             tables.append(laid)
-            lines.append(f"verdicts of {name} ({tier}): {laid.summary}")
+            if laid.has_published:
+                lines.append(f"verdicts of {name} ({tier}): {laid.summary}")
     total = table.overall(tables)
-    return [*lines, f"verdicts of all: {total}"] if total and len(tables) > 1 else lines
+    return [*lines, f"verdicts of all: {total}"] if len(lines) > 1 else lines
 
 
 def _noise(arguments: argparse.Namespace) -> int:

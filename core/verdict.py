@@ -429,7 +429,7 @@ class OrderAgreement:
 
 
 def order_agreement(
-    column: Iterable[tuple[Sequence[ResultRow], PublishedValue | None]], seeds: int = 1
+    models: Iterable[tuple[Sequence[ResultRow], PublishedValue | None]], seeds: int = 1
 ) -> OrderAgreement | None:
     """Rank agreement over the models of one column; None for fewer than two of them.
 
@@ -437,7 +437,7 @@ def order_agreement(
     tier may well order the models as the paper does.
     """
     pairs: list[tuple[tuple[float, str], tuple[float, str]]] = []
-    for rows, published in column:
+    for rows, published in models:
         ok = [row for row in rows if row.status == "ok" and row.value is not None]
         if published is None or published.value is None or _hole(rows, len(ok), seeds):
             continue
@@ -447,16 +447,16 @@ def order_agreement(
         pairs.append((ours, (published.value, sign if sign in ("<", ">") else "")))
     if len(pairs) < 2:
         return None
-    ours, theirs = (
+    above_ours, above_theirs = (
         [[_order(a, b) for b in column] for a in column]
         for column in ([o for o, _ in pairs], [t for _, t in pairs])
     )
     both = list(itertools.combinations(range(len(pairs)), 2))
-    products = [ours[i][j] * theirs[i][j] for i, j in both]
+    products = [above_ours[i][j] * above_theirs[i][j] for i, j in both]
     untied = math.sqrt(
-        sum(ours[i][j] != 0 for i, j in both) * sum(theirs[i][j] != 0 for i, j in both)
+        sum(above_ours[i][j] != 0 for i, j in both) * sum(above_theirs[i][j] != 0 for i, j in both)
     )
-    p, least_p = _permutation_p(ours, theirs) if untied else (None, None)
+    p, least_p = _permutation_p(above_ours, above_theirs) if untied else (None, None)
     return OrderAgreement(
         n=len(pairs),
         agree=products.count(1),

@@ -7,6 +7,7 @@ nothing but public interfaces and what is known without this repository: closed 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import tempfile
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from ..baselines.genesis import GENESIS
 from ..baselines.ppca import PPCA, PPCAConfig
 from ..baselines.vae import VAE
 from ..core import spec
-from ..core.dataset import Dataset, DatasetInfo, Examples, Split
+from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Split
 from ..core.metric import Measurement
 from ..core.model import GenerativeModel, Recipe, Training
 from ..core.randomness import seeded
@@ -76,6 +77,7 @@ class Probe(GenerativeModel[Point]):
 
     steps: Tensor
     shown: Tensor
+    shown_so_far: Tensor
 
     def __init__(self, config: ProbeConfig, data: DatasetInfo) -> None:
         super().__init__(config, data)
@@ -84,7 +86,7 @@ class Probe(GenerativeModel[Point]):
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("steps", torch.full((16,), math.nan))
         self.register_buffer("shown", torch.zeros(16))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("shown_so_far", torch.zeros((), dtype=torch.int64))
 
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
@@ -94,9 +96,9 @@ class Probe(GenerativeModel[Point]):
 
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error, with noise."""
-        at = int(self.count)
+        at = int(self.shown_so_far)
         self.steps[at], self.shown[at] = step, x.mean()
-        self.count.add_(1)
+        self.shown_so_far.add_(1)
         noisy = self.dropout(self.mean.expand_as(x)) + 0.1 * torch.randn_like(x)
         loss = 100 * (x - noisy).square().mean()
         return loss, {"error": loss}
@@ -391,9 +393,9 @@ def what_is_inferred_for_good_is_not_drawn() -> None:
 def train_and_test_scenes_are_different() -> None:
     """No split shares a layout or a digit with another."""
     scenes = Scenes("mnist4", source="digits", canvas=64, train=64, valid=64, test=64)
-    layouts = {name: scenes.layout(name) for name in ("train", "valid", "test")}
+    layouts = {name: scenes.layout(name) for name in SPLITS}
     digits = {name: {p.tobytes() for p in scenes.glyphs(name).patch} for name in layouts}
-    for one, other in (("train", "test"), ("train", "valid"), ("valid", "test")):
+    for one, other in itertools.combinations(SPLITS, 2):
         same = (layouts[one].x[:, 0] == layouts[other].x[:, 0]).mean()
         assert same < 0.5, f"{one} and {other} have the same places"
         assert len(digits[one] & digits[other]) < 0.02 * len(digits[other])

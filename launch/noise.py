@@ -147,9 +147,8 @@ def _of_cell(
     if "evaluation seed" in sources:
         names = [planned.run.stream("noise", planned.id, repeat) for repeat in range(repeats)]
         metric = spec.build(planned.cell.metric)
-        some = images if per_image is not None and hasattr(metric, "images") else None
-        if some is not None:
-            metric = dataclasses.replace(metric, images=min(some, len(per_image)))
+        if images is not None and per_image is not None and hasattr(metric, "images"):
+            metric = dataclasses.replace(metric, images=min(images, len(per_image)))
         seen = [_evaluated(planned, weights, engine, seed, data, metric) for seed in names]
         values = [float(found.value) for found in seen]
         how = f"the weights of seed 0 measured {repeats} times, each from another seed"

@@ -145,18 +145,19 @@ class Report:
 
     @property
     def origins(self) -> list[str]:
-        """Where each tolerance comes from: "LL (VAE, mini): 3 x ..."; equal ones are said once."""
-        found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        """Where each tolerance comes from: "LL of GNM (mini): 4.5 x ..."; equal ones are said once."""
+        found: dict[tuple[str, str], dict[tuple[str, str], None]] = defaultdict(dict)
         for finding in self.findings:
             if finding.origin:
                 _, tier, model, _, metric = finding.key
-                models = found[metric, tier, finding.origin]
-                if model not in models:
-                    models.append(model)
-        return [
-            f"{metric} ({', '.join(models)}; {tier}): {origin}"
-            for (metric, tier, origin), models in found.items()
-        ]
+                found[tier, finding.origin][metric, model] = None
+        lines = []
+        for (tier, origin), cells in found.items():
+            metrics = list(dict.fromkeys(metric for metric, _ in cells))
+            models = list(dict.fromkeys(model for _, model in cells))
+            whose = f" of {', '.join(models)}" if len(metrics) == 1 else ""
+            lines.append(f"{', '.join(metrics)}{whose} ({tier}): {origin}")
+        return lines
 
     @property
     def summaries(self) -> dict[str, str]:

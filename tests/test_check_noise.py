@@ -82,7 +82,9 @@ def test_more_seeds_shrink_the_tolerance() -> None:
 
 
 def test_noise_of_another_cell_or_dialect_is_not_borrowed() -> None:
-    for changes in ({"dialect": "k=2"}, {"model": "VAE"}, {"tier": "demo"}, {"metric": "S-Acc"}):
+    others: list[dict[str, Any]]
+    others = [{"dialect": "k=2"}, {"model": "VAE"}, {"tier": "demo"}, {"metric": "S-Acc"}]
+    for changes in others:
         other = dataclasses.replace(NOISE, **changes)
         assert "not measured" in finding([row()], [row()], noise=[other]).origin
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reprise.core import protocol as protocols
 from reprise.core import spec
 from reprise.core.errors import UsageError
 from reprise.core.results import NoiseRow, read
 from reprise.core.workspace import Workspace
-from reprise.launch import plan, work
+from reprise.launch import work
 from reprise.launch.executors import Place
 from reprise.launch.noise import SOURCES, Part, measure
 from reprise.launch.plan import Request
@@ -31,8 +32,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
     monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setitem(sys.modules, "reprise.protocols.tiny", MODULE)
-    names = plan.protocols.names
-    monkeypatch.setattr(plan.protocols, "names", lambda: [*names(), "tiny"])
+    names = protocols.names
+    monkeypatch.setattr(protocols, "names", lambda: [*names(), "tiny"])
     return Workspace(tmp_path)
 
 
@@ -98,7 +99,7 @@ def test_the_parts_of_a_test_split_are_disjoint_and_together_the_whole() -> None
 
 def test_evaluation_noise_of_few_images_is_scaled_to_all_of_them(place: Workspace) -> None:
     """The noise of a mean over n images is that of one image over sqrt n, however many images it was learnt from."""
-    (whole,) = measure(ONE, place, Place("cpu"), make, ["evaluation seed"], 200)
+    (whole,) = measure(ONE, place, Place("cpu"), make, ["evaluation seed"], 60)
     means = [float(value) for value in whole.values.split()]
-    assert whole.std == pytest.approx(statistics.stdev(means), rel=0.25)
-    assert whole.degrees == 16 * 199
+    assert whole.std == pytest.approx(statistics.stdev(means), rel=0.35)
+    assert whole.degrees == 16 * 59

@@ -12,7 +12,7 @@ from reprise import cli
 from reprise.core.errors import UsageError
 from reprise.guard import selftest
 from reprise.guard.mutants import MUTANTS, Mutant
-from reprise.guard.promises import PROMISES
+from reprise.guard.promises import PROMISES, Promise
 from reprise.guard.selftest import Guarded, chosen, copied, patched, table
 
 SOURCE = Path(__file__).resolve().parent.parent
@@ -41,8 +41,8 @@ def test_there_are_enough_mutants_of_every_part() -> None:
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: str(promise.__name__))
-def test_the_code_as_it_is_keeps_every_promise(promise: selftest.Mutant) -> None:
-    promise()  # type: ignore[operator]  # a function of no arguments
+def test_the_code_as_it_is_keeps_every_promise(promise: Promise) -> None:
+    promise()
 
 
 def test_every_promise_is_asked() -> None:
@@ -87,6 +87,7 @@ def test_a_survivor_is_shown_and_costs_the_exit_code(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_bugs_are_caught_for_real() -> None:
     names = ("LL is the ELBO", "the spread over seeds divides by n")
     done = command(*(word for name in names for word in ("--only", name)), "--workers", "2")
@@ -97,6 +98,7 @@ def test_bugs_are_caught_for_real() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_change_that_is_no_bug_is_not_caught(tmp_path: Path) -> None:
     """The guard is no comparison of bytes: another order of the same sum passes, and is reported as a survivor."""
     code = (
