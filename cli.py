@@ -748,7 +748,9 @@ def _mebibytes(count: int) -> str:
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """`A,B` as ("A", "B"); a comma that belongs to a label is written `\\,`, as reports do: `DM-VAE\\, γ=0`."""
+    parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
+    return tuple(part for part in parts if part)
 
 
 def _count(text: str) -> int:

@@ -85,17 +85,24 @@ def panels_of(
 
 def command_of(table: ResultTable, entry: Entry) -> str:
     """The command that measures this cell again."""
+
+    def named(label: str) -> str:
+        return label.replace(",", "\\,")  # a bare comma separates labels
+
     rater = next((row.dialect for row in entry.rows if row.metric_spec == "by hand"), "")
     if rater:
         words = ["reprise", "label", "export", table.name, "--tier", table.tier]
-        return shlex.join([*words, "--models", entry.model, "--datasets", entry.dataset])
+        return shlex.join(
+            [*words, "--models", named(entry.model), "--datasets", named(entry.dataset)]
+        )
     words = ["run_protocol", table.name, "--tier", table.tier]
     spec = next((row.model_spec for row in entry.rows if row.model_spec), "")
     # `GNM [lr=0.0003, metric.particles=10]`: made with --set
     label, _, changes = entry.model.partition(" [")
     if label not in table.protocol.models and spec:
         words += ["--model", f"{label}={spec}"]
-    words += ["--models", label, "--datasets", entry.dataset, "--metrics", entry.metric]
+    words += ["--models", named(label), "--datasets", named(entry.dataset)]
+    words += ["--metrics", named(entry.metric)]
     for change in filter(None, changes.removesuffix("]").split(", ")):
         words += ["--set", change if "." in change.partition("=")[0] else f"model.{change}"]
     seeds = max([row.seed + 1 for row in entry.rows], default=table.seeds)

@@ -23,12 +23,13 @@ ONE = Request("gnm_table1", "demo", models=("VAE",), datasets=("MNIST-4",), metr
         ONE,
         dataclasses.replace(ONE, changes=(("model.lr", "3e-4"), ("metric.particles", "10"))),
         Request("gnm_table1", "demo", ("GNM (as coded)",), ("MNIST-10",), ("LL",), seeds=2),
+        Request("dmvae_figure4", "demo", ("DM-VAE, γ=0",), seeds=1),  # a comma within a label
     ],
 )  # fmt: skip
 def test_the_command_beside_a_number_plans_the_same_cells(asked: Request, tmp_path: Path) -> None:
     planned = plan(asked, Workspace(tmp_path)).cells
     rows = [dataclasses.replace(cell.row, value=1.0) for cell in planned]
-    name, protocol, _ = load("gnm_table1")
+    name, protocol, _ = load(asked.protocol)
     table = build(name, protocol, rows, [], "demo")
     (entry,) = [entry for entry in table.entries if entry.rows]
     words = shlex.split(command_of(table, entry))
