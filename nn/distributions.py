@@ -116,8 +116,6 @@ def bernoulli_log_prob(x: Tensor, mean: Tensor, margin: float) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):
         c, x = mean.float().clamp(margin, 1 - margin), x.float()
-        if c.requires_grad and x.shape == c.shape:  # one kernel each way
-            return -F.binary_cross_entropy(c, x, reduction="none").sum((-3, -2, -1))
         return (x * c.log() + (1 - x) * (-c).log1p()).sum((-3, -2, -1))
 
 
