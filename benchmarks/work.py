@@ -199,8 +199,8 @@ def our_reading_step(name: str, precision: Precision) -> Work:
     keep_freed_memory()
     engine = choose("cpu", precision)
     PROCESS.enter_context(computing(engine))
-    made, recipe, batch = _reader(name)
-    made = engine.place(made).train()
+    reader, recipe, batch = _reader(name)
+    made = engine.place(reader).train()
     optimizer, step = engine.optimizer(made, recipe.training), torch.tensor(STEP)
 
     def work() -> None:
@@ -219,7 +219,8 @@ def their_reading_step(name: str, keep_memory: bool = False) -> Work:
     training = StraightforwardTraining(
         straightforward_air(made), clip_norm=recipe.training.clip_norm or math.inf
     )
-    training.optimizer = torch.optim.Adam(made.parameter_groups(), lr=1e-4)  # foreach, its default
+    # foreach, its default
+    training.optimizer = torch.optim.Adam(made.parameter_groups(), lr=1e-4)  # type: ignore[assignment]  # or RMSprop
     x = torch.from_numpy(batch).float() / 255
     return lambda: training(x, STEP)
 

@@ -139,8 +139,11 @@ class Memory(Appearance):
 
     def prepare(self) -> Tensor:
         """The keys of the slots, of length β: (K, 128)."""
-        strength = self.log_key_strength.exp().clamp(1, 30)
-        return strength * F.normalize(self.h_m(self.slots).float(), dim=-1)
+        return self.key_strength() * F.normalize(self.h_m(self.slots).float(), dim=-1)
+
+    def key_strength(self) -> Tensor:
+        """β."""
+        return self.log_key_strength.exp().clamp(1, 30)
 
     def address(self, glimpse: Tensor, keys: Tensor) -> Tensor:
         """log q(type | glimpse): (B, K)."""
@@ -213,7 +216,7 @@ class Memory(Appearance):
 
     def auxiliary(self) -> tuple[Tensor | float, dict[str, Tensor]]:
         """γ Σ_k mean log q(type = k | patch of slot k), and how often such a patch is recognised (eq. 8)."""
-        terms = {"temperature": self.temperature, "key_strength": self.log_key_strength.exp()}
+        terms = {"temperature": self.temperature.clone(), "key_strength": self.key_strength()}
         if self.config.information == 0:
             return 0.0, terms
         slots, each = self.config.memory, self.config.patches_per_slot

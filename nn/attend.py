@@ -321,7 +321,11 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
         loss = -elbo.mean() - auxiliary
         named = {"log_likelihood": likelihood.mean(), "elbo": elbo.mean()}
         named |= {f"kl_{name}": cost.sum(1).mean() for name, cost in costs.items()}
-        named |= {"steps": reading.alive.sum(1).mean(), "prior_logit": self.prior_logit, **terms}
+        named |= {
+            "steps": reading.alive.sum(1).mean(),
+            "prior_logit": self.prior_logit.clone(),
+            **terms,
+        }
         if self.baseline is not None:
             # What z_pres_t can change: the likelihood, the costs from its own object on, later presences.
             every = torch.stack(list(costs.values())).sum(0)

@@ -59,13 +59,17 @@ class Baseline(nn.Module):
     def fit(self, seen: Tensor, before: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
         """(baseline in nats (B, T), regression loss averaged over the batch); updates the statistics in training."""
         reward = reward.detach()
+        # From earlier batches: a baseline that knew these rewards would bias the gradient. The first has only itself.
+        first = self.updates == 0
+        mean, std = self.spread()
         if self.training:
             with torch.no_grad():
                 made = before.sum().clamp(min=1)
                 self.mean.lerp_((before * reward).sum() / made, 1 - self.decay)
                 self.square.lerp_((before * reward.square()).sum() / made, 1 - self.decay)
                 self.updates += 1
-        mean, std = (part.clone() for part in self.spread())  # the buffers move on in place
+                own_mean, own_std = self.spread()
+                mean, std = torch.where(first, own_mean, mean), torch.where(first, own_std, std)
         predicted = self(seen)
         error = F.mse_loss(predicted, (reward - mean) / std, reduction="none")
         return (mean + std * predicted).detach(), 0.5 * (before * error).sum(1).mean()

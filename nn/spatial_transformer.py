@@ -46,8 +46,9 @@ def paste(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
     The last axis of scale and shift is (x, y): columns first, as in affine_grid.
     """
     if possible(glimpse, scale):
-        boxes = (part.reshape(-1, 1, 2) for part in (scale, shift))
-        pasted = resample(glimpse.reshape(-1, 1, *glimpse.shape[-3:]), *boxes, canvas, add=False)
+        alone = glimpse.reshape(-1, 1, *glimpse.shape[-3:])
+        scale, shift = scale.reshape(-1, 1, 2), shift.reshape(-1, 1, 2)
+        pasted = resample(alone, scale, shift, canvas, add=False)
         return pasted.view(*glimpse.shape[:-2], canvas, canvas)
     size = glimpse.shape[-1]
     a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)[..., None, :, :]

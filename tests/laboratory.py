@@ -177,7 +177,7 @@ class Reader(Sketch, Attends, Remembers, Relaxes, Itemizes):
     def recall(self, draws: int) -> Tensor:
         z = torch.randn(4, 1 + draws, self.config.latents)
         z[:, 0] = 0
-        patches = self.decode(Latents(z.flatten(0, 1))).sigmoid()
+        patches: Tensor = self.decode(Latents(z.flatten(0, 1))).sigmoid()
         return patches.unflatten(0, (4, 1 + draws))
 
     def relaxed_elbo(self, x: Tensor) -> Tensor:

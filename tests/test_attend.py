@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -409,12 +410,13 @@ def test_what_is_drawn_after_the_last_object_changes_nothing(
             if call >= each * present and (call + 1) % each
             else forced(call, like)
         )
-        found = []
-        for call in (
+        calls: tuple[Callable[[], Tensor], ...] = (
             lambda: model.loss(x, torch.tensor(30_000.0))[0],
             lambda: model.log_weights(x, 1),
             lambda: model.decode(model.infer(x)),
-        ):
+        )
+        found = []
+        for call in calls:
             noise.restart()
             with torch.no_grad():
                 found.append(call())
@@ -435,7 +437,9 @@ def test_what_is_drawn_of_an_object_changes_everything(noise: Noise) -> None:
     before = noise.normal_is
     for other in (0, 100):
         noise.restart()
-        noise.normal_is = lambda call, like, other=other: before(call + other, like)
+        noise.normal_is = functools.partial(
+            lambda more, call, like: before(call + more, like), other
+        )
         found.append(float(model.log_weights(x, 1).detach()))
     assert found[0] != found[1]
 
