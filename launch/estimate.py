@@ -82,7 +82,9 @@ def estimates(
 
 
 def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
-    os.dup2(2, 1)  # what a model prints must not stand in the table
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)  # what a model prints must stand neither in the table nor beside it
+    os.dup2(silence, 2)
     keep_freed_memory()
     ticks: list[float] = []
 

@@ -217,7 +217,7 @@ class _Worker:
         if self.silent < self.stall:
             return False
         self._signal(signal.SIGABRT)  # faulthandler writes the stack
-        self.process.join(2)
+        self.process.join(5)
         self.process.kill()
         self.process.join()
         self._lost(f"no progress for {duration(self.stall)}", display, outcome)

@@ -113,7 +113,7 @@ def _files(workspace: Workspace, paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(path.rglob("*.csv"))
+            found += sorted(file for file in path.rglob("*.csv") if file.name != "noise.csv")
         elif path.is_file():
             found.append(path)
         else:

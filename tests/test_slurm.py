@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from .test_launch import HERE, call, started, statuses, table, wait
+from . import test_launch
+from .test_launch import HERE, call, started, statuses, wait
 
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel")
 # Slow enough to be interfered with; one thread, as workers have here.
@@ -60,6 +61,15 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
+def table(root: Path) -> list[dict[str, str]]:
+    """The rows but for timing, and for the state of the repository, which somebody may be working in."""
+    mutable = ("commit", "dirty", "trained_commit")
+    return [
+        {key: value for key, value in row.items() if key not in mutable}
+        for row in test_launch.table(root)
+    ]
+
+
 @dataclass
 class Cluster:
     """One controller and one node."""
@@ -67,6 +77,7 @@ class Cluster:
     folder: Path
     environment: dict[str, str]
     daemons: dict[str, subprocess.Popen[bytes]]
+    began: float
 
     def start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as log:
@@ -96,12 +107,13 @@ class Cluster:
                 variables = (entry / "environ").read_bytes().split(b"\0")
                 if mark in variables and any(v.startswith(b"SLURM_JOB_ID=") for v in variables):
                     found.add(int(entry.name))
-        for number in list(found):  # slurmstepd hides its own variables behind its title
-            while number > 1:
-                with contextlib.suppress(OSError):
-                    if Path(f"/proc/{number}/comm").read_text().startswith("slurmstepd"):
-                        found.add(number)
-                number = parent(number)
+        # slurmstepd hides its variables behind its title, `slurmstepd: [2.batch]`
+        titles = [f"slurmstepd: [{task}." for task, _ in self.queue()]
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if title.startswith(tuple(titles)) and entry.stat().st_ctime > self.began:
+                    found.add(int(entry.name))
         return sorted(found)
 
     def told(self, *command: str) -> str:
@@ -114,15 +126,6 @@ class Cluster:
         """(id, state) of every task in the queue."""
         lines = self.told("squeue", "--noheader", "--format=%i %T").splitlines()
         return [(line.split()[0], line.split()[1]) for line in lines]
-
-
-def parent(number: int) -> int:
-    """The process that a process was started by; 0 once it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{number}/status").read_text().splitlines():
-            if line.startswith("PPid:"):
-                return int(line.split()[1])
-    return 0
 
 
 def free_port() -> int:
@@ -170,7 +173,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "slurm.conf").write_text(text)
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")])
-    made = Cluster(folder, environment, {})
+    made = Cluster(folder, environment, {}, time.time())
     munge = folder / "munge"
     made.start(
         "munge", "munged", "--foreground", "--force", f"--key-file={munge / 'key'}",
