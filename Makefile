@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: table1 demo test lint bench clean-venv
+.PHONY: table1 demo test lint bench faults clean-venv
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,11 @@ test: lint
 bench: .venv/.installed
 	$(BIN)/pytest benchmarks --write-results --benchmark-storage=build/benchmarks --benchmark-autosave \
 		$(if $(wildcard build/benchmarks/*/*.json),--benchmark-compare --benchmark-compare-fail=median:33%)
+
+# kill -9, full disks, garbled and hostile files, models that misbehave, a node that dies: each is a test. The table that
+# this prints (what was done, how often, how often something was lost or wrong) is also in build/faults.md.
+faults: .venv/.installed
+	REPRISE_FAULTS=build/faults.md $(BIN)/pytest tests/test_faults_*.py tests/test_launch.py tests/test_slurm.py tests/test_shards.py
 
 clean-venv:
 	rm -rf .venv

@@ -22,13 +22,13 @@ from .core import results, spec
 from .core.errors import DataError, UsageError, unknown
 from .core.protocol import TIERS, Protocol, TierName
 from .core.results import NoiseRow, PublishedValue, ResultRow
-from .core.workspace import Workspace
+from .core.workspace import Shard, Workspace
 
 if TYPE_CHECKING:
     from .launch.executors import Place
     from .launch.plan import Job, Request
 
-HOLDS, FAILED, USAGE, INTERRUPTED = 0, 1, 3, 130
+HOLDS, FAILED, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3, 130
 USAGE_HELP = """exit codes: 0 all is well; 1 a cell failed, or a check found a regression; 2 could not be judged;
 3 something asked for cannot be done (one sentence says what); 130 interrupted, call again to go on"""
 
@@ -147,6 +147,32 @@ def parser() -> argparse.ArgumentParser:
         help="what a kill may cost",
     )
     run.add_argument(
+        "--stall",
+        type=_seconds,
+        default=1800.0,
+        metavar="30m",
+        help="kill a run that makes no progress for so long",
+    )
+    run.add_argument(
+        "--shard", type=_shard, metavar="I/N",
+        help="only the I-th of N parts of the runs, into results/<tier>/shards/; `reprise merge` joins them",
+    )  # fmt: skip
+    run.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
+    queue = run.add_argument_group(
+        "--executor slurm",
+        "Every run is one task of a Slurm queue, which requeues itself from its checkpoint near its time limit. "
+        "What a task asks for comes from timing a few steps here, unless it is given. The folder --root must be on a "
+        "disk that all nodes see. Ctrl-C leaves the tasks in the queue, and the same command finds them again; "
+        "a second Ctrl-C within five seconds cancels them.",
+    )  # fmt: skip
+    queue.add_argument("--partition", default="", metavar="NAME", help="(the cluster's default)")
+    queue.add_argument("--gpus", type=_whole, metavar="N", help="(1 where the partition has any)")
+    queue.add_argument("--time", type=_seconds, metavar="4h", help="limit (1.5 x training + 30m)")
+    queue.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE",
+        help="anything else that sbatch takes: account=lab, constraint=h100, cpus_per_task=8",
+    )  # fmt: skip
+    run.add_argument(
         "--dry-run",
         action="store_true",
         help="time a few steps; print cells, hours, memory and disk",
@@ -210,13 +236,26 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("left", metavar="A")
     compare.add_argument("right", metavar="B")
 
+    merge = add(
+        "merge",
+        _merge,
+        "join the CSVs of shards; exit code 2 if shards are missing, 3 (nothing is written) if rows conflict",
+    )
+    merge.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH",
+        help="CSVs, or folders of them (the shards below results/)",
+    )  # fmt: skip
+
     data = add(
         "data",
         _data,
         "fetch the files of a dataset, verify that they are the right ones, or render its images",
     )
-    data.add_argument("action", choices=("fetch", "verify", "render"))
+    data.add_argument("action", choices=("fetch", "verify", "render", "unpack"))
     data.add_argument("name", metavar="NAME")
+    data.add_argument(
+        "archive", nargs="?", type=Path, metavar="FILE", help="the archive to unpack (arrow_room)"
+    )
     rendering = data.add_argument_group("render")
     rendering.add_argument(
         "--tier", choices=get_args(TierName), help="as many images as this tier has (paper)"
@@ -260,6 +299,7 @@ def _run(arguments: argparse.Namespace) -> int:
     warm_up()
     from .launch.executors import Place, local
     from .launch.plan import collect, merged, plan
+    from .launch.shards import part
 
     workspace = Workspace(arguments.root)
     requests = [request_of(arguments, name) for name in names]
@@ -270,8 +310,10 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.workers,
         deadline,
         arguments.checkpoint_every,
+        arguments.stall,
     )
-    plans = [plan(request, workspace) for request in requests]
+    asked = _asked_of_slurm(arguments)
+    plans = part([plan(request, workspace) for request in requests], arguments.shard)
     for todo in plans:
         _say(
             f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
@@ -284,7 +326,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     def collect_all() -> None:
         for todo in plans:
-            collect(todo, workspace)
+            collect(todo, workspace, arguments.shard)
 
     collect_all()
     outcome = None
@@ -297,14 +339,25 @@ def _run(arguments: argparse.Namespace) -> int:
         }
         display = Display(left, place.sized()[0])
         try:
-            outcome = local(jobs, workspace, place, display, collect_all)
+            if arguments.executor == "slurm":
+                from .launch.slurm import slurm
+
+                outcome = slurm(jobs, workspace, place, asked, display, collect_all)
+            else:
+                outcome = local(jobs, workspace, place, display, collect_all)
         finally:
             display.close()
             collect_all()
     if outcome is None or not outcome.interrupted:
         for todo in plans:
-            _print_report(workspace, todo.tier, todo.name)
-    return _end(requests, workspace, outcome)
+            if arguments.shard is None:
+                _print_report(workspace, todo.tier, todo.name)
+            else:
+                print(workspace.results(todo.tier, todo.name, arguments.shard))
+    if outcome is None:
+        return HOLDS
+    plans = part([plan(request, workspace) for request in requests], arguments.shard)
+    return _end(merged(plans), outcome)
 
 
 def _asked(arguments: argparse.Namespace) -> list[str]:
@@ -339,15 +392,10 @@ def request_of(arguments: argparse.Namespace, name: str = "") -> Request:
     )
 
 
-def _end(requests: Sequence[Request], workspace: Workspace, outcome: Any) -> int:
+def _end(left: Sequence[Job], outcome: Any) -> int:
     """Say what failed and what is left."""
-    from .launch.plan import merged, plan
-
-    if outcome is None:
-        return HOLDS
     for trouble in outcome.troubles:
         print(f"reprise: {trouble}", file=sys.stderr)
-    left = merged(plan(request, workspace) for request in requests)
     if outcome.failed:
         _say(
             f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
@@ -584,10 +632,42 @@ def _compare(arguments: argparse.Namespace) -> int:
     return HOLDS
 
 
+def _merge(arguments: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from .launch.shards import merge
+
+    merged, conflicts = merge(Workspace(arguments.root), arguments.paths)
+    if conflicts:
+        lines = [
+            [one.row.protocol, *one.row.key, name, f"{one.first}: {first}\n{one.second}: {second}"]
+            for one in conflicts
+            for name, (first, second) in one.differences.items()
+        ]
+        heads = ["protocol", "model", "dataset", "metric", "seed", "column", "says"]
+        print(tabulate(lines, heads, disable_numparse=True))
+        raise UsageError(
+            f"{len(conflicts)} cells stand in two files that disagree; nothing was written: "
+            "leave out one of the files, or measure these cells again"
+        )
+    for one in merged:
+        print(f"{one.path}: {one.rows} rows, joined from {len(one.files)} files")
+    if missing := [f"{shard} of {one.path.stem}" for one in merged for shard in one.missing]:
+        _say(f"missing: shard {', shard '.join(missing)}")
+        return INCOMPLETE
+    return HOLDS
+
+
 def _data(arguments: argparse.Namespace) -> int:
     from .core import progress
     from .data import _registry
 
+    if (arguments.action == "unpack") != (arguments.archive is not None):
+        raise UsageError("`reprise data unpack NAME FILE` takes a file, and no other action does")
+    if arguments.action == "unpack":
+        with progress.watched_by(_Paced()):
+            print(_registry.unpack(arguments.name, arguments.archive))
+        return HOLDS
     if arguments.action == "render":
         return _render(arguments)
     if arguments.action == "fetch":
@@ -768,6 +848,38 @@ def _seconds(text: str) -> float:
     return sum(
         float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in parts
     )
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.read(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _asked_of_slurm(arguments: argparse.Namespace) -> Any:
+    """What the arguments ask of a Slurm queue. Raises UsageError where no queue was asked for."""
+    from .launch.slurm import Asked
+
+    parameters = []
+    for text in arguments.slurm:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(
+                f"--slurm {text!r} cannot be read; expected KEY=VALUE such as account=lab"
+            )
+        parameters.append((key, value))
+    minutes = None if arguments.time is None else max(1, math.ceil(arguments.time / 60))
+    asked = Asked(arguments.partition, arguments.gpus, minutes, tuple(parameters))
+    if asked != Asked() and arguments.executor != "slurm":
+        raise UsageError("--partition, --gpus, --time and --slurm belong to --executor slurm")
+    return asked
 
 
 def _change(text: str) -> tuple[str, str]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from .errors import UsageError
+
+STALE = (
+    3600.0  # seconds after which a part that nobody writes to is what a killed process left behind
+)
 
 
 @contextlib.contextmanager
@@ -21,6 +27,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise UsageError(
@@ -35,10 +42,19 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         os.chmod(name, 0o644)
         os.replace(name, path)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; nothing was replaced") from error
+        why = error.strerror or error  # numpy's own say only how much was written
+        raise UsageError(f"cannot write {path}: {why}; nothing was replaced") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of `path` left behind when they were killed long ago."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):  # somebody else may be sweeping
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> bool:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .dataset import DatasetInfo
+from .errors import ContractError
 from .spec import Value
 
 Z = TypeVar("Z")
@@ -140,22 +141,44 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
     @final
     def elbo(self, x: Tensor, particles: int = 1) -> Tensor:
         """Monte Carlo estimate of the evidence lower bound: (B,), nats."""
-        return self.log_weights(x, particles).mean(0)
+        return self._weights(x, particles).mean(0)
 
     @final
     def log_marginal(self, x: Tensor, particles: int) -> Tensor:
         """Importance-sampled log p(x): logsumexp_k log w_k - log K: (B,), nats."""
-        return self.log_weights(x, particles).logsumexp(0) - math.log(particles)
+        return self._weights(x, particles).logsumexp(0) - math.log(particles)
 
     @final
     def sample(self, n: int) -> Tensor:
         """n images from the prior: (n, C, H, W) in [0, 1]."""
-        return self.decode(self.prior(n)).clamp(0, 1)
+        return self._images(self.decode(self.prior(n)), n).clamp(0, 1)
 
     @final
     def reconstruct(self, x: Tensor) -> Tensor:
         """Mean image of one posterior draw: (B, C, H, W) in [0, 1]."""
-        return self.decode(self.infer(x)).clamp(0, 1)
+        return self._images(self.decode(self.infer(x)), len(x)).clamp(0, 1)
+
+    def _weights(self, x: Tensor, particles: int) -> Tensor:
+        """`log_weights`, whose axes must not be swapped without a word: a mean over the wrong one is a number, too."""
+        found = self.log_weights(x, particles)
+        expected = (particles, len(x))
+        if not isinstance(found, Tensor) or tuple(found.shape) != expected:
+            raise ContractError(
+                f"{type(self).__name__}.log_weights(x, {particles}) returned {_described(found)}; "
+                f"expected shape {expected}"
+            )
+        return found
+
+    def _images(self, found: Tensor, n: int) -> Tensor:
+        if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != n:
+            raise ContractError(
+                f"{type(self).__name__}.decode returned {_described(found)}; expected shape ({n}, C, H, W)"
+            )
+        return found
+
+
+def _described(found: Any) -> str:
+    return f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
 
 
 class Location(NamedTuple):

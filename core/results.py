@@ -178,6 +178,10 @@ def read(path: Path, cls: type[T]) -> list[T]:
         raise DataError(f"{path} does not exist; expected a CSV of {cls.__name__}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    if cls is ResultRow and text and not text.endswith("\n"):
+        raise DataError(
+            f"{path} is truncated: its last line has no end; restore the file (git checkout) or delete it to remake it"
+        )
     hints = typing.get_type_hints(cls)
     reader = csv.DictReader(io.StringIO(text), strict=True)
     known = {field.name: field for field in dataclasses.fields(cls)}
@@ -213,5 +217,7 @@ def _parse(text: str, hint: Any) -> Any:
             return None
         (hint,) = [option for option in options if option is not type(None)]
     if hint is bool:
-        return {"True": True, "False": False}[text]
+        if text not in ("True", "False"):
+            raise ValueError(f"{text!r} is not True or False")
+        return text == "True"
     return hint(text)

@@ -6,6 +6,28 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import UsageError
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th of `count` parts of the runs, from 1."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """`2/4`. Raises UsageError for anything else."""
+        index, _, count = text.partition("/")
+        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+            raise UsageError(f"{text!r} is not a shard; expected I/N with 1 <= I <= N, such as 2/4")
+        return cls(int(index), int(count))
+
+    def __str__(self) -> str:
+        """`2/4`."""
+        return f"{self.index}/{self.count}"
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -13,9 +35,12 @@ class Workspace:
 
     root: Path
 
-    def results(self, tier: str, protocol: str) -> Path:
-        """The CSV of one protocol at one tier."""
-        return self.root / "results" / tier / f"{protocol}.csv"
+    def results(self, tier: str, protocol: str, shard: Shard | None = None) -> Path:
+        """The CSV of one protocol at one tier, or of one shard of it: `shards/gnm_table1.2-of-4.csv`."""
+        folder = self.root / "results" / tier
+        if shard is None:
+            return folder / f"{protocol}.csv"
+        return folder / "shards" / f"{protocol}.{shard.index}-of-{shard.count}.csv"
 
     def trained(self, tier: str, run_id: str) -> Path:
         """What is kept beside the results of how a run was trained (core/trained.py)."""

@@ -6,16 +6,15 @@ through `checked`, so nobody trains on half a download. Everything lies below `c
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..core import progress
 from ..core.errors import DataError, unknown
 from ..core.workspace import data_root
+from . import _archives
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,9 @@ FILES: dict[str, tuple[tuple[File, ...], ...]] = {
     ),
     "hanzi": ((_HANZI_TGZ,), (_HANZI_NPZ,)),
 }
+
+# Archives that a user may have, unpacked by `reprise data unpack NAME FILE`: the folder, and its bytes at most.
+ARCHIVES = {"arrow_room": ("point-out-the-wrong-guy-split", 64 * 10**9)}
 
 # What has no address, and what a user who has it does.
 BY_HAND = {
@@ -149,6 +151,23 @@ def fetch(name: str) -> list[Path]:
     return [_fetch_file(name, file) for file in layouts(name)[0]]
 
 
+def unpack(name: str, archive: Path) -> Path:
+    """Unpack an archive that cannot be fetched to where its dataset looks for it; the folder.
+
+    Raises UsageError for a name that has none, DataError where a folder is there already or the archive is refused.
+    """
+    if name not in ARCHIVES:
+        raise unknown("archive", name, ARCHIVES)
+    called, size = ARCHIVES[name]
+    folder = data_root() / called
+    if folder.exists():
+        raise DataError(f"{folder} is there already; remove it to unpack it again")
+    if not archive.is_file():
+        raise DataError(f"{archive} is no file; expected the archive of {name}")
+    _archives.unpack(archive, folder, size)
+    return folder
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as content:
@@ -173,13 +192,13 @@ def _check(path: Path, file: File) -> Check:
 
 
 def _fetch_file(name: str, file: File) -> Path:
-    import pooch
     import requests
     import urllib3
 
     path = data_root() / file.path
+    if path.is_file() and sha256(path) == file.sha256:
+        return path
     part = path.with_name(f".{path.name}.part")
-    pooch.get_logger().setLevel("ERROR")  # progress is reported by `core.progress`
     failures: list[str] = []
     for url in file.urls:
         # A second try where it can differ: after a cut (it goes on from there), and after a part that an
@@ -187,13 +206,8 @@ def _fetch_file(name: str, file: File) -> Path:
         for _ in range(2):
             resumable = part.exists()
             try:
-                pooch.retrieve(
-                    url,
-                    known_hash=f"sha256:{file.sha256}",
-                    fname=path.name,
-                    path=path.parent,
-                    downloader=functools.partial(_download, file=file, part=part),
-                )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _download(url, path, file, part)
                 return path
             except (requests.RequestException, urllib3.exceptions.HTTPError, _Unusable) as error:
                 failures.append(f"{url}: {_reason(error)}")
@@ -218,8 +232,8 @@ def _reason(error: Exception) -> str:
     return text if len(text) <= 160 else f"{type(error).__name__}, {text[:160]}…"
 
 
-def _download(url: str, output_file: str, _pooch: Any, *, file: File, part: Path) -> None:
-    """pooch's downloader: append to `part` what is missing of `file`, check it, and give it the name `output_file`."""
+def _download(url: str, path: Path, file: File, part: Path) -> None:
+    """Append to `part` what is missing of `file`, check it, and give it the name `path`."""
     import requests
 
     have = part.stat().st_size if part.exists() else 0
@@ -245,4 +259,4 @@ def _download(url: str, output_file: str, _pooch: Any, *, file: File, part: Path
     if found != file.sha256:
         part.unlink()
         raise _Unusable(f"sent another file, SHA-256 {found}")
-    os.replace(part, output_file)
+    os.replace(part, path)

@@ -14,6 +14,7 @@ import io
 import json
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,13 @@ from ..core.errors import DataError, UsageError
 from ..core.files import write_bytes, write_text, writing
 
 SHARD = 500  # images
+# What numpy, zipfile and zlib raise for a damaged archive; the last is an array as large as no image is.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile, MemoryError)
 Truth = dict[str, Any]
 Make = Callable[[int], tuple[NDArray[np.uint8], Truth]]
 """Called as make(i): image i (C, H, W) and what is known of it, ready for JSON."""
+
+_CHECKED: set[tuple[str, int, int]] = set()  # files whose images were compared with their digests
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Shards:
                 with path.open("rb") as packed, np.load(packed, allow_pickle=False) as part:
                     images[i - start] = part["image"]
                     truths.append(json.loads(str(part["truth"])))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            except UNREADABLE as error:
                 path.unlink()
                 raise DataError(
                     f"{path} cannot be read ({error}) and was removed; call again"
@@ -149,8 +154,31 @@ class Shards:
 
     def images(self) -> Mapped:
         """The images, memory-mapped. Raises DataError where a shard cannot be read."""
-        parts = [self._loaded(start)[: self.size(start)] for start in self.starts]
+        parts = []
+        for start in progress.track(self.starts, f"check {self.folder.name}"):
+            self._check(start)
+            parts.append(self._loaded(start)[: self.size(start)])
         return Mapped(parts, self.count)
+
+    def _check(self, start: int) -> None:
+        """Raise DataError unless every image of a shard is the one whose SHA-256 was noted when it was made.
+
+        Rows carry the digest of these; read once for each process and version of the file, at the pace of a disk.
+        """
+        path = self._images(start)
+        found = path.stat()
+        version = (str(path), found.st_mtime_ns, found.st_size)
+        if version in _CHECKED:
+            return
+        for index, (image, truth) in enumerate(
+            zip(self._loaded(start), self._truths(start), strict=False), start
+        ):
+            if hashlib.sha256(image.tobytes()).hexdigest() != truth.get("sha256"):
+                raise DataError(
+                    f"image {index} of {path} is not the one that was made; remove {path}, "
+                    "and its images are made again"
+                )
+        _CHECKED.add(version)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -10,6 +10,8 @@ import io
 import json
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core import progress
 from ..core.errors import UsageError
 from ..core.files import write_bytes, write_text
 from ..core.results import ResultRow
@@ -25,6 +28,7 @@ from ..core.workspace import Workspace
 # What a cell file holds: everything of a row but what it is, which the plan knows and labels differently per protocol.
 PLANNED = {"protocol", "tier", "model", "train", "dataset", "metric", "seed", "stand_in", "better"}
 PLANNED |= {"model_spec", "dataset_spec", "metric_spec", "run", "cell"}
+CHECKSUM = "checksum"
 MEASURED = tuple(f.name for f in dataclasses.fields(ResultRow) if f.name not in PLANNED)
 
 
@@ -41,15 +45,28 @@ def read(workspace: Workspace, run: str, cell: str) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError):
         return None
-    whole = isinstance(stored, dict) and stored.keys() == set(MEASURED)
-    return stored if whole else None
+    if not isinstance(stored, dict):
+        return None
+    checksum = stored.pop(CHECKSUM, None)  # None: written before there were any
+    if checksum is not None and checksum != _checksum(stored):
+        return None
+    return stored if stored.keys() == set(MEASURED) else None
 
 
 def write(workspace: Workspace, run: str, cell: str, found: Mapping[str, Any]) -> None:
     """Write a cell's numbers whole."""
     blank = {f.name: f.default for f in dataclasses.fields(ResultRow) if f.name in MEASURED}
-    text = json.dumps({**blank, **found}, indent=1, sort_keys=True, allow_nan=False)
+    whole = {**blank, **found}
+    text = json.dumps(
+        {**whole, CHECKSUM: _checksum(whole)}, indent=1, sort_keys=True, allow_nan=False
+    )
     write_text(path(workspace, run, cell), text + "\n")
+
+
+def _checksum(stored: Mapping[str, Any]) -> str:
+    """Of what was measured: a digit that a failing disk has changed must not enter a table."""
+    text = json.dumps(dict(stored), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def measured(row: ResultRow) -> dict[str, Any]:
@@ -79,6 +96,18 @@ def write_arrays(
     return f"{run}/cells/{target.name}", digest.hexdigest()[:12]
 
 
+def arrays_are_whole(workspace: Workspace, run: str, cell: str) -> bool:
+    """Whether the arrays beside a cell can be read, or there are none (they are not committed, so that is no fault)."""
+    target = path(workspace, run, cell).with_suffix(".npz")
+    if not target.exists():
+        return True
+    try:
+        with zipfile.ZipFile(target) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile):
+        return False
+
+
 @contextlib.contextmanager
 def locked(
     file: Path, waiting: Callable[[str], None] | None = None, stop: Callable[[], bool] | None = None
@@ -106,6 +135,7 @@ def locked(
                     owner = held.read(32).decode(errors="replace").strip() or "unknown"
                     waiting(f"waiting for process {owner}, which is working on it")
                     told = True
+                progress.report("waiting for another process", 0)  # who waits does not hang
                 if stop is not None and stop():
                     yield False
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import tempfile
 import time
@@ -19,6 +20,7 @@ from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.engine import choose, keep_freed_memory
 from ..training.fit import fit
+from .display import duration
 from .executors import Place
 from .plan import Job
 from .processes import processes
@@ -62,9 +64,13 @@ def estimates(
             process.start()
             theirs.close()
             try:
-                timed[kind] = ours.recv()
+                if ours.poll(place.stall):
+                    timed[kind] = ours.recv()
+                else:
+                    timed[kind] = Estimate(0, trouble=f"no answer for {duration(place.stall)}")
             except EOFError:
                 timed[kind] = Estimate(0, trouble="the process died")
+            process.kill()
             process.join()
         found, left = timed[kind], run.recipe.training.steps
         try:
@@ -76,6 +82,9 @@ def estimates(
 
 
 def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)  # what a model prints must stand neither in the table nor beside it
+    os.dup2(silence, 2)
     keep_freed_memory()
     ticks: list[float] = []
 

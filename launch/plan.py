@@ -27,7 +27,7 @@ from ..core.protocol import TIERS, Cell, Protocol, TierName
 from ..core.results import ResultRow
 from ..core.run import Run, non_defaults
 from ..core.spec import Spec, Value
-from ..core.workspace import Workspace
+from ..core.workspace import Shard, Workspace
 from . import cells
 from .keep import keep
 
@@ -121,12 +121,12 @@ def merged(plans: Iterable[Plan]) -> tuple[Job, ...]:
     return tuple(Job(runs[name], tuple(found.values())) for name, found in missing.items())
 
 
-def collect(plan: Plan, workspace: Workspace) -> bool:
-    """Lay what runs/ knows into results/<tier>/<protocol>.csv; True if the file changed.
+def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> bool:
+    """Lay what runs/ knows into results/<tier>/<protocol>.csv, or into the shard's; True if the file changed.
 
     Rows that were not asked for stay. Rows stand in the protocol's order, so the same cells give the same bytes.
     """
-    path = workspace.results(plan.tier, plan.name)
+    path = workspace.results(plan.tier, plan.name, shard)
     with cells.locked(workspace.root / "runs" / "collect.lock"):
         known = results.read(path, ResultRow) if path.exists() else []
         committed = _committed(plan.tier, workspace)
@@ -143,7 +143,7 @@ def collect(plan: Plan, workspace: Workspace) -> bool:
                     continue
             rows[planned.row.key] = row
         _, whole, _ = protocols.load(plan.name)
-        ordered = sorted(rows.values(), key=lambda row: _place(whole, row))
+        ordered = in_order(rows.values(), whole)
         changed = results.write(path, ordered, ResultRow)
         made = {row.run for row in ordered}
         runs = {p.run.id: (p.run, p.cell) for p in reversed(plan.cells) if p.run is not None}
@@ -155,6 +155,11 @@ def collect(plan: Plan, workspace: Workspace) -> bool:
 def _paper_dataset(protocol: Protocol, cell: Cell) -> Spec:
     """What the protocol trains on, before any tier or change."""
     return protocol.train.get(cell.dataset_label, protocol.datasets[cell.dataset_label])
+
+
+def in_order(rows: Iterable[ResultRow], protocol: Protocol) -> list[ResultRow]:
+    """Rows as they stand in a results file: in the protocol's order."""
+    return sorted(rows, key=lambda row: _place(protocol, row))
 
 
 def _chosen(protocol: Protocol, request: Request) -> Protocol:
@@ -334,8 +339,9 @@ def _settled(
 
 
 def _committed(tier: TierName, workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Cell id -> what was measured, from every CSV of the tier."""
-    paths = sorted(workspace.results(tier, "any").parent.glob("*.csv"))
+    """Cell id -> what was measured, from every CSV of the tier, those of shards too."""
+    folder = workspace.results(tier, "any").parent
+    paths = sorted(folder.glob("*.csv")) + sorted(folder.glob("shards/*.csv"))
     rows = [row for path in paths for row in results.read(path, ResultRow)]
     return {row.cell: cells.measured(row) for row in rows if row.cell and row.status in DONE}
 
@@ -344,10 +350,12 @@ def _jobs(planned: Sequence[Planned], tier: TierName, workspace: Workspace) -> t
     committed = _committed(tier, workspace)
     missing: dict[str, list[Planned]] = {}
     for one in planned:
-        if one.run is None or one.id in committed:
+        if one.run is None:
             continue
         stored = cells.read(workspace, one.run.id, one.id)
-        if stored is None or stored["status"] not in DONE:
+        done = one.id in committed or (stored is not None and stored["status"] in DONE)
+        damaged = stored is not None and not cells.arrays_are_whole(workspace, one.run.id, one.id)
+        if damaged or not done:
             cells_of_run = missing.setdefault(one.run.id, [])
             if one.id not in [other.id for other in cells_of_run]:
                 cells_of_run.append(one)

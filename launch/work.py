@@ -235,7 +235,8 @@ def sentence(error: BaseException) -> str:
 
 def _is_done(workspace: Workspace, run: Run, planned: Planned) -> bool:
     stored = cells.read(workspace, run.id, planned.id)
-    return stored is not None and stored["status"] in DONE
+    whole = cells.arrays_are_whole(workspace, run.id, planned.id)
+    return stored is not None and stored["status"] in DONE and whole
 
 
 def _write(workspace: Workspace, run: Run, planned: Planned, measured: dict[str, Any]) -> None:

@@ -287,7 +287,7 @@ def check_folders(
     if not against.exists():
         raise UsageError(f"{against} does not exist; expected a results folder or a CSV file")
     files = sorted(against.rglob("*.csv")) if against.is_dir() else [against]
-    files = [file for file in files if file.name != NOISE]
+    files = [file for file in files if file.name != NOISE and file.parent.name != "shards"]
     reference = [row for file in files for row in read(file, ResultRow)]
     reference = [row for row in reference if not tiers or row.tier in tiers]
     if not reference:

@@ -148,4 +148,5 @@ def _text(rows: Sequence[ResultRow]) -> str:
 
 def _read(path: Path) -> list[ResultRow]:
     files = sorted(path.rglob("*.csv")) if path.is_dir() else [path] if path.is_file() else []
+    files = [file for file in files if file == path or file.parent.name != "shards"]
     return [row for file in files for row in read(file, ResultRow)]

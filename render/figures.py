@@ -12,6 +12,7 @@ import io
 import logging
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,22 @@ class Artifacts(Mapping[tuple[str, str, str, int], Mapping[str, NDArray[Any]]]):
     def __getitem__(self, key: tuple[str, str, str, int]) -> Mapping[str, NDArray[Any]]:
         if key not in self._read:
             try:
-                with np.load(self._paths[key], allow_pickle=False) as stored:
+                # numpy closes no file that it opened itself and could not read
+                with (
+                    self._paths[key].open("rb") as file,
+                    np.load(file, allow_pickle=False) as stored,
+                ):
                     self._read[key] = {name: stored[name] for name in stored.files}
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                EOFError,
+                MemoryError,
+                NotImplementedError,
+                zlib.error,
+                zipfile.BadZipFile,
+            ) as error:
                 log.warning(
                     "%s cannot be read (%s); its images are left out", self._paths[key], error
                 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,3 +54,34 @@ def chromium() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+FAULTY_FILES = ("test_faults_", "test_slurm", "test_launch", "test_shards")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """`make faults`: what was done to the program, how often, and how often something was lost or wrong.
+
+    A test of faults fails if anything at all is, so its tries count as lost together.
+    """
+    target = os.environ.get("REPRISE_FAULTS")
+    if not target:
+        return
+    table: dict[str, list[int]] = {}
+    for kind in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(kind, []):
+            file, _, name = report.nodeid.rpartition("/")[2].partition("::")
+            if not file.startswith(FAULTY_FILES) or (kind == "passed" and report.when != "call"):
+                continue
+            words = name.partition("[")[0].removeprefix("test_").replace("_", " ")
+            tries = int(dict(report.user_properties).get("tries", 1))
+            line = table.setdefault(words, [0, 0])
+            line[0] += tries
+            line[1] += tries * (kind != "passed")
+    lines = ["| what holds | tries | broken |", "|---|---|---|"]
+    lines += [f"| {words} | {tries} | {broken} |" for words, (tries, broken) in table.items()]
+    totals = [sum(column) for column in zip(*table.values(), strict=True)] if table else [0, 0]
+    lines.append(f"| **together** | {totals[0]} | {totals[1]} |")
+    terminalreporter.write_line("\n".join(lines))
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    Path(target).write_text("\n".join(lines) + "\n")

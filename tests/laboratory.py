@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import math
 import os
+import resource
+import signal
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -269,6 +273,76 @@ class Vague(Reader):
 
     def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
         return {"everything": self.log_weights(x, particles)}
+
+
+@dataclass(frozen=True)
+class FaultyConfig(SketchConfig):
+    fault: str = ""
+
+
+class Faulty(Sketch):
+    """A visitor's model that goes wrong in the way its option says, unless LABORATORY_MENDED is set."""
+
+    def __init__(self, config: FaultyConfig, data: DatasetInfo) -> None:
+        super().__init__(config, data)
+        self.fault = "" if os.environ.get("LABORATORY_MENDED") else config.fault
+        self._fail("init")
+
+    @classmethod
+    def recipe(cls, data: DatasetInfo) -> Recipe:
+        return Recipe(FaultyConfig(), Training(steps=1000, batch_size=8, lr=1e-3))
+
+    def _fail(self, where: str) -> None:
+        place, _, how = self.fault.partition(" ")
+        if place != where:
+            return
+        if how == "raises":
+            raise RuntimeError(f"{where} has\nno paint left")
+        if how == "exits":
+            raise SystemExit(0)
+        if how == "is gone":
+            os._exit(7)
+        if how == "is killed":
+            os.kill(os.getpid(), 9)
+        if how == "hangs":
+            time.sleep(1e6)
+        if how == "hangs deaf":
+            for number in (signal.SIGTERM, signal.SIGABRT, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            time.sleep(1e6)
+        if how == "eats memory":
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+            torch.ones(2**30)
+        if how == "eats lists":
+            raise MemoryError
+        if how == "prints":
+            os.write(1, b"\x80\x04end\n\0" * 10_000)
+            print("printed to stdout", file=sys.stdout)
+            print("printed to stderr", file=sys.stderr)
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        self._fail("loss")
+        loss, terms = super().loss(x, step)
+        odd: dict[str, Any] = {
+            "loss per image": (loss + torch.zeros(len(x)), terms),
+            "loss alone": loss,
+            "loss of integers": (loss.long(), terms),
+            "loss with a number": (loss, {"elbo": 1.0}),
+            "loss elsewhere": (loss.to("meta"), terms),
+            "loss nan": (loss * math.nan, terms),
+        }
+        return odd.get(self.fault, (loss, terms))  # type: ignore[no-any-return]
+
+    def log_weights(self, x: Tensor, particles: int) -> Tensor:
+        self._fail("log_weights")
+        found = super().log_weights(x, particles)
+        return found.T if self.fault == "log_weights swapped" else found
+
+    def decode(self, z: Latents) -> Tensor:
+        self._fail("decode")
+        found = super().decode(z)
+        return found[0] if self.fault == "decode one image" else found
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,30 @@ COURSE.__dict__["protocol"] = Table(
     metrics={"Loss": metric("training_loss")},
 )
 
+FAULTS = (
+    "init raises", "loss raises", "log_weights raises", "decode raises", "loss exits", "loss is gone",
+    "loss is killed", "loss hangs", "log_weights hangs deaf", "loss eats memory", "log_weights eats lists",
+    "loss prints", "loss per image", "loss alone", "loss of integers", "loss with a number", "loss elsewhere",
+    "loss nan", "log_weights swapped", "decode one image",
+)  # fmt: skip
+FAULTY = types.ModuleType("reprise.protocols.faulty", "Faulty: whose fault is it?\n\nNo paper.")
+FAULTY.__dict__["protocol"] = Table(
+    paper="none",
+    models={"Sketch": model("laboratory:Sketch")}
+    | {fault: model("laboratory:Faulty", fault=fault) for fault in FAULTS},
+    datasets={"Blobs": dataset("laboratory:Blobs")},
+    metrics={"Bound": metric("laboratory:Bound"), "Parameters": metric("parameters")},
+)
+
 
 def install() -> None:
     """Let `tiny` be found beside the real protocols, and `course`."""
     sys.modules["reprise.protocols.course"] = COURSE
     sys.modules["reprise.protocols.tiny"] = MODULE
     sys.modules["reprise.protocols.twin"] = MODULE  # another name for the same cells
+    sys.modules["reprise.protocols.faulty"] = FAULTY
     real = protocols.names
-    protocols.names = lambda: [*real(), "tiny", "twin", "course"]
+    protocols.names = lambda: [*real(), "tiny", "twin", "course", "faulty"]
     cli._print_report = lambda *_: None
 
 

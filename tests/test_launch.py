@@ -48,7 +48,7 @@ def started(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 def call(root: Path, *arguments: str) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of the command."""
     with started(root, *arguments) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=280)
     return process.returncode, out, err
 
 

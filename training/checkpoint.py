@@ -77,6 +77,12 @@ def load(path: Path, run: Run, device: torch.device | str = "cpu") -> Checkpoint
     mend = f"delete {path} to train this run again from its start"
     try:
         with zipfile.ZipFile(path) as archive:
+            sizes = [(info.file_size, info.compress_size) for info in archive.infolist()]
+            # torch stores tensors as they are; what would grow in memory was not written by `save`
+            if any(size != stored for size, stored in sizes):
+                raise zipfile.BadZipFile("it is compressed")
+            if sum(size for size, _ in sizes) > path.stat().st_size:
+                raise zipfile.BadZipFile("its parts overlap")
             damaged = archive.testzip()  # torch itself reads past a wrong checksum
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum in {damaged}")
@@ -95,13 +101,16 @@ def load(path: Path, run: Run, device: torch.device | str = "cpu") -> Checkpoint
         raise StaleError(
             f"{path} has checkpoint format {found}; this version reads format {FORMAT}; {mend}"
         )
-    if content["run"] != run.id:
-        raise StaleError(f"{path} belongs to run {content['run']}, not to {run.id}; {mend}")
-    _same_settings(path, json.loads(content["settings"]), run)
-    if content["precision"] not in get_args(Precision):
-        raise DataError(f"{path} names a precision {content['precision']!r}; {mend}")
-    known = Checkpoint.__dataclass_fields__.keys() & content.keys()
-    return Checkpoint(**{name: content[name] for name in known})
+    try:
+        if content["run"] != run.id:
+            raise StaleError(f"{path} belongs to run {content['run']}, not to {run.id}; {mend}")
+        _same_settings(path, json.loads(content["settings"]), run)
+        if content["precision"] not in get_args(Precision):
+            raise DataError(f"{path} names a precision {content['precision']!r}; {mend}")
+        known = Checkpoint.__dataclass_fields__.keys() & content.keys()
+        return Checkpoint(**{name: content[name] for name in known})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is no checkpoint of this program ({error}); {mend}") from error
 
 
 def _same_settings(path: Path, then: dict[str, Any], run: Run) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from ..core.errors import UsageError
+from ..core.errors import ContractError, UsageError
 from ..core.model import GenerativeModel, Training
 from ..nn.fused import installed, kernels
 
@@ -131,7 +131,7 @@ class Engine:
         """
         optimizer.zero_grad(set_to_none=True)
         with self.autocast():
-            loss, terms = model.loss(x, step)
+            loss, terms = _objective(model, model.loss(x, step))
         loss.backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         bound = float("inf") if clip_norm is None else clip_norm
@@ -139,6 +139,25 @@ class Engine:
         optimizer.step()
         named = {"loss": loss, **terms, "gradient_norm": norm}
         return {name: value.detach() for name, value in named.items()}
+
+
+def _objective(model: GenerativeModel[Any], found: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """What `loss` returned, if it is what it must be: nothing here waits for the device."""
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict):
+        loss, terms = found
+        wrong = [
+            name
+            for name, value in {"the loss": loss, **terms}.items()
+            if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point()
+        ]
+        if not wrong:
+            return loss, terms
+        raise ContractError(
+            f"{type(model).__name__}.loss: {wrong[0]} is no scalar tensor of floats"
+        )
+    raise ContractError(
+        f"{type(model).__name__}.loss returned {type(found).__name__}; expected (scalar, dictionary of terms)"
+    )
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

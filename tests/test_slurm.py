@@ -1,0 +1,349 @@
+"""A real Slurm controller and node on loopback: runs that are tasks of a queue end as they would have here.
+
+Needs Debian's packages slurmctld, slurmd, slurm-client and munge (`.ci/run` installs them), and submitit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from . import test_launch
+from .test_launch import HERE, call, started, statuses, wait
+
+NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel")
+# Slow enough to be interfered with; one thread, as workers have here.
+SLOW = ("run", "tiny", "--models", "Slow", "--metrics", "Bound,Bound-4", "--set", "model.slow=0.04")
+QUEUE = ("--executor", "slurm", "--time", "10m", "--slurm", "cpus_per_task=1")
+OFTEN = ("--checkpoint-every", "0.4s")
+CONFIGURATION = """
+ClusterName=reprise
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={node}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+SlurmUser={user}
+SlurmdUser={user}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
+SlurmdParameters=config_overrides
+ReturnToService=2
+JobRequeue=1
+KillWait=20
+SlurmdTimeout=4
+MpiDefault=none
+SwitchType=switch/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=64000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def table(root: Path) -> list[dict[str, str]]:
+    """The rows but for timing, and for the state of the repository, which somebody may be working in."""
+    mutable = ("commit", "dirty", "trained_commit")
+    return [
+        {key: value for key, value in row.items() if key not in mutable}
+        for row in test_launch.table(root)
+    ]
+
+
+@dataclass
+class Cluster:
+    """One controller and one node."""
+
+    folder: Path
+    environment: dict[str, str]
+    daemons: dict[str, subprocess.Popen[bytes]]
+    began: float
+
+    def start(self, name: str, *command: str) -> None:
+        with (self.folder / f"{name}.out").open("ab") as log:
+            self.daemons[name] = subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def start_node(self) -> None:
+        self.start("node", "slurmd", "-D", "-N", socket.gethostname().partition(".")[0])
+
+    def kill_node(self) -> None:
+        """As when the power fails: the daemon, those that watch the tasks, and the tasks."""
+        gone = [self.daemons["node"].pid, *self.tasks()]
+        # All at the same moment: none may tell the controller how another one died.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in gone:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        self.daemons["node"].wait()
+
+    def tasks(self) -> list[int]:
+        """The processes of tasks on the node, which know this configuration, and the daemons that watch over them."""
+        found = set()
+        mark = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                variables = (entry / "environ").read_bytes().split(b"\0")
+                if mark in variables and any(v.startswith(b"SLURM_JOB_ID=") for v in variables):
+                    found.add(int(entry.name))
+        # slurmstepd hides its variables behind its title, `slurmstepd: [2.batch]`
+        titles = [f"slurmstepd: [{task}." for task, _ in self.queue()]
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                title = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if title.startswith(tuple(titles)) and entry.stat().st_ctime > self.began:
+                    found.add(int(entry.name))
+        return sorted(found)
+
+    def told(self, *command: str) -> str:
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    def queue(self) -> list[tuple[str, str]]:
+        """(id, state) of every task in the queue."""
+        lines = self.told("squeue", "--noheader", "--format=%i %T").splitlines()
+        return [(line.split()[0], line.split()[1]) for line in lines]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: Callable[[], bool], seconds: float = 150.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if what():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def absent(what: str) -> None:
+    """Skip, or fail where REPRISE_SLURM=required says that the queue has to be there."""
+    if os.environ.get("REPRISE_SLURM") == "required":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    lacking = [name for name in NEEDED if shutil.which(name) is None]
+    if lacking:
+        absent(
+            f"there is no {lacking[0]} here: apt-get install slurmctld slurmd slurm-client munge"
+        )
+    if importlib.util.find_spec("submitit") is None:
+        absent("submitit is not installed: pip install 'reprise[slurm]'")
+    if os.geteuid() != 0:
+        absent("a Slurm node that starts tasks wants root")
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool", "munge"):
+        (folder / name).mkdir(mode=0o755)
+    (folder / "munge" / "key").write_bytes(os.urandom(1024))
+    (folder / "munge" / "key").chmod(0o400)
+    host = socket.gethostname().partition(".")[0]
+    text = CONFIGURATION.format(
+        host=host, folder=folder, user="root", controller=free_port(), node=free_port()
+    )
+    (folder / "slurm.conf").write_text(text)
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")])
+    made = Cluster(folder, environment, {}, time.time())
+    munge = folder / "munge"
+    made.start(
+        "munge", "munged", "--foreground", "--force", f"--key-file={munge / 'key'}",
+        f"--socket={munge / 'socket'}", f"--pid-file={munge / 'pid'}",
+        f"--log-file={munge / 'log'}", f"--seed-file={munge / 'seed'}",
+    )  # fmt: skip
+    before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PYTHONPATH")}
+    os.environ.update({name: environment[name] for name in before})
+    try:
+        assert until((munge / "socket").exists), (folder / "munge.out").read_text()
+        made.start("controller", "slurmctld", "-D")
+        made.start_node()
+        ready = until(lambda: "idle" in made.told("sinfo", "--noheader", "--format=%T"))
+        assert ready, "\n".join(path.read_text() for path in folder.glob("*.out"))
+        yield made
+    finally:
+        made.told("scancel", "--user=root")
+        made.kill_node()
+        for name in ("controller", "munge"):
+            if name in made.daemons:
+                made.daemons[name].kill()
+                made.daemons[name].wait()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.told("scancel", "--user=root")
+    assert until(lambda: cluster.queue() == [])
+
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an uninterrupted call leaves behind, without a queue and on one thread."""
+    root = tmp_path_factory.mktemp("whole")
+    code, _, err = call(root, *SLOW, "--workers", "64")
+    assert code == 0, err
+    return root
+
+
+def running(cluster: Cluster, root: Path) -> Callable[[], bool]:
+    """Whether a run has a checkpoint, and goes on."""
+    seen = {path.stat().st_mtime_ns for path in root.glob("runs/*/checkpoint.pt")}
+    return lambda: any(
+        path.stat().st_mtime_ns not in seen for path in root.glob("runs/*/checkpoint.pt")
+    )
+
+
+def test_tasks_of_a_queue_give_the_rows_of_this_machine(cluster: Cluster, tmp_path: Path) -> None:
+    """A run is timed, submitted and collected; a cell that kills its task costs nobody else's."""
+    asked = ("run", "tiny", "--models", "Sketch", "--metrics", "Bound,Raises,Dies,Needy")
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert call(here, *asked, "--workers", "64")[0] == 1
+    code, _, err = call(there, *asked, "--executor", "slurm", "--slurm", "cpus_per_task=1")
+    assert code == 1, err
+    assert "timed 1 of 1" in err
+    assert table(there) == table(here)
+    assert statuses(there)["Sketch", "Dies"] == "failed"
+    (script,) = there.glob("runs/*/slurm/*_submission.sh")
+    text = script.read_text()
+    assert "--time=31" in text  # a second of training and a half, and half an hour
+    assert "--mem=" in text
+    assert "gpu" not in text
+    assert cluster.queue() == []
+
+
+def test_a_node_that_dies_mid_run_costs_no_weight_and_no_row(
+    cluster: Cluster, whole: Path, tmp_path: Path
+) -> None:
+    with started(tmp_path, *SLOW, *QUEUE, *OFTEN) as process:
+        wait(process, running(cluster, tmp_path))
+        cluster.kill_node()
+        down = until(lambda: "down" in cluster.told("sinfo", "--noheader", "--format=%T"))
+        assert down
+        ((task, state),) = cluster.queue()
+        assert state == "PENDING"  # requeued by Slurm
+        cluster.start_node()
+        cluster.told("scontrol", "update", f"JobId={task}", "StartTime=now")
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert table(tmp_path) == table(whole)
+    assert resumed(tmp_path)
+
+
+def trains_anew(root: Path) -> Callable[[], bool]:
+    """Whether a task trains, now that we ask: its progress has been written since."""
+    pattern = "runs/*/slurm/progress.json"
+    seen = {path.stat().st_mtime_ns for path in root.glob(pattern)}
+    return lambda: any(
+        path.stat().st_mtime_ns not in seen and '"train"' in path.read_text()
+        for path in root.glob(pattern)
+    )
+
+
+def resumed(root: Path) -> bool:
+    """Whether the log of the task tells of more than one beginning."""
+    (log,) = root.glob("runs/*/slurm/*_0_log.out")
+    return log.read_text().count("Starting with") > 1
+
+
+def test_requeued_and_out_of_time_a_run_goes_on_from_its_checkpoint(
+    cluster: Cluster, whole: Path, tmp_path: Path
+) -> None:
+    with started(tmp_path, *SLOW, *QUEUE, "--checkpoint-every", "1h") as process:
+        for command in (("scontrol", "requeue"), ("scancel", "--signal=USR2")):
+            assert until(lambda: [state for _, state in cluster.queue()] == ["RUNNING"])
+            ((task, _),) = cluster.queue()
+            assert until(trains_anew(tmp_path))
+            cluster.told(*command, task)
+            assert until(lambda: [state for _, state in cluster.queue()] == ["PENDING"])
+            assert list(tmp_path.glob("runs/*/checkpoint.pt"))  # it stopped at one
+            cluster.told("scontrol", "update", f"JobId={task}", "StartTime=now")
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert table(tmp_path) == table(whole)
+
+
+def test_leaving_lets_tasks_go_on_and_the_same_command_finds_them(
+    cluster: Cluster, whole: Path, tmp_path: Path
+) -> None:
+    with started(tmp_path, *SLOW, *QUEUE, *OFTEN) as process:
+        wait(process, running(cluster, tmp_path))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=150)
+    assert process.returncode == 130, err
+    assert "1 tasks stay in the queue" in err
+    ((task, _),) = cluster.queue()
+    cluster.told("scontrol", "requeuehold", task)  # it must not end before we are back
+    assert until(lambda: [state for _, state in cluster.queue()] == ["PENDING"])
+    with started(tmp_path, *SLOW, *QUEUE) as process:
+        assert process.stderr is not None
+        assert any(
+            f"is in the queue already, as Slurm job {task}" in line for line in process.stderr
+        )
+        cluster.told("scontrol", "release", task)
+        cluster.told("scontrol", "update", f"JobId={task}", "StartTime=now")
+        _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert len(list(tmp_path.glob("runs/*/slurm/*_submission.sh"))) == 1
+    assert table(tmp_path) == table(whole)
+
+
+def test_a_second_ctrl_c_cancels_the_tasks_at_a_checkpoint(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    endless = (*SLOW[:-1], "training.steps=100000", "--set", "model.slow=0.04")
+    with started(tmp_path, *endless, *QUEUE, "--checkpoint-every", "1h") as process:
+        assert until(lambda: bool(list(tmp_path.glob("runs/*/slurm/progress.json"))))
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=150)
+    assert process.returncode == 130, err
+    assert "1 tasks cancelled" in err
+    assert until(lambda: cluster.queue() == [])
+    assert list(tmp_path.glob("runs/*/checkpoint.pt"))
+
+
+def test_what_the_queue_refuses_is_told_in_one_sentence(cluster: Cluster, tmp_path: Path) -> None:
+    code, _, err = call(tmp_path, *SLOW, *QUEUE, "--partition", "nowhere")
+    assert code == 3
+    assert err.splitlines()[-1].startswith("reprise: Slurm refused the task of sketch-blobs-s0-")
+    assert "nvalid partition" in err.splitlines()[-1]
+    assert "Traceback" not in err
