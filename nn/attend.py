@@ -330,9 +330,8 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
             # What z_pres_t can change: the likelihood, the costs from its own object on, later presences.
             every = torch.stack(list(costs.values())).sum(0)
             reward = likelihood[:, None] - _from_the_end(every) + costs["presence"]
-            baseline, regression = self.baseline.fit(reading.seen, reading.before, reward)
+            baseline, std, regression = self.baseline.fit(reading.seen, reading.before, reward)
             if self.config.normalize_signal:
-                std = self.baseline.spread()[1]
                 reward, baseline = reward / std, baseline / std
             log_q = Bernoulli(reading.logit).log_prob(reading.drawn)
             loss = loss - nvil.surrogate(log_q, reading.before, reward, baseline).mean()

@@ -56,8 +56,8 @@ class Baseline(nn.Module):
         mean = self.mean / share
         return mean, (self.square / share - mean.square()).clamp(min=1).sqrt()
 
-    def fit(self, seen: Tensor, before: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
-        """(baseline in nats (B, T), regression loss averaged over the batch); updates the statistics in training."""
+    def fit(self, seen: Tensor, before: Tensor, reward: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(baseline in nats (B, T), the rewards' spread, regression loss); updates the statistics in training."""
         reward = reward.detach()
         # From earlier batches: a baseline that knew these rewards would bias the gradient. The first has only itself.
         first = self.updates == 0
@@ -72,4 +72,4 @@ class Baseline(nn.Module):
                 mean, std = torch.where(first, own_mean, mean), torch.where(first, own_std, std)
         predicted = self(seen)
         error = F.mse_loss(predicted, (reward - mean) / std, reduction="none")
-        return (mean + std * predicted).detach(), 0.5 * (before * error).sum(1).mean()
+        return (mean + std * predicted).detach(), std, 0.5 * (before * error).sum(1).mean()

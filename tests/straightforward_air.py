@@ -162,6 +162,13 @@ class Straightforward(AttendInferRepeat):
             rewards.append(reward.detach())
 
         net = cast(Any, self.baseline)
+
+        def standard() -> tuple[float, float]:
+            correction = 1 - 0.99 ** max(float(net.updates), 1.0)
+            mean = net.mean.item() / correction
+            return mean, math.sqrt(max(net.square.item() / correction - mean**2, 1.0))
+
+        known = standard() if float(net.updates) else None  # what earlier batches taught
         if self.training:
             made = max(float(sum(s.before.sum() for s in steps)), 1.0)
             first = sum((s.before * r).sum() for s, r in zip(steps, rewards, strict=True)) / made
@@ -169,9 +176,7 @@ class Straightforward(AttendInferRepeat):
             net.mean.copy_(0.99 * net.mean + 0.01 * first)
             net.square.copy_(0.99 * net.square + 0.01 * second)
             net.updates += 1
-        correction = 1 - 0.99 ** max(float(net.updates), 1.0)
-        mean = net.mean.item() / correction
-        std = math.sqrt(max(net.square.item() / correction - mean**2, 1.0))
+        mean, std = known or standard()
 
         score, regression, state = torch.zeros_like(likelihood), torch.zeros_like(likelihood), None
         for step, reward in zip(steps, rewards, strict=True):
