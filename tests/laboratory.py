@@ -185,7 +185,8 @@ class Reader(Sketch, Attends, Remembers, Relaxes, Itemizes):
         return patches.unflatten(0, (4, 1 + draws))
 
     def relaxed_elbo(self, x: Tensor) -> Tensor:
-        return self._log_weights(x)
+        elbo: Tensor = self._log_weights(x)
+        return elbo
 
     def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
         weights = self.log_weights(x, particles)
