@@ -3,8 +3,8 @@
 The first ten slots early in the training and later (20,000 and 200,000 of 632,700 steps in the paper), one row each:
 the patch at the mean of its prior, then ten drawn from it.
 
-Cost: nothing beyond Table I, whose runs it shares (three seeds; one at tier mini): weights are kept along every training. Characters are
-a stand-in, see Table I; "CASIA-CHAR (own files)" is made for whoever names it.
+Cost: nothing beyond Table I, whose runs it shares (three seeds; one at tier mini): weights are kept along every
+training. Characters are a stand-in, see Table I; "CASIA-CHAR (own files)" is made for whoever names it.
 
 No code of the authors is known. Which of the rows are labelled as radicals in the figure is lost in the copy at hand.
 

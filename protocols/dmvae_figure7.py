@@ -3,8 +3,8 @@
 Each line: the character with its true parts outlined, the character, what is painted after each step with the windows
 so far and the slot of the last step, and the whole. Beside it the same characters by AIR.
 
-Cost: nothing beyond Table I, whose runs it shares (three seeds; one at tier mini). Characters are a stand-in, see Table I;
-"CASIA-CHAR (own files)", whose true parts nobody has, is made for whoever names it.
+Cost: nothing beyond Table I, whose runs it shares (three seeds; one at tier mini). Characters are a stand-in, see
+Table I; "CASIA-CHAR (own files)", whose true parts nobody has, is made for whoever names it.
 
 No code of the authors is known; the correct parses in the figure's left column are the authors', by hand.
 

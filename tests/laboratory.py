@@ -181,8 +181,10 @@ class Reader(Sketch, Attends, Remembers, Relaxes, Itemizes):
     def recall(self, draws: int) -> Tensor:
         z = torch.randn(4, 1 + draws, self.config.latents)
         z[:, 0] = 0
-        patches: Tensor = self.decode(Latents(z.flatten(0, 1))).sigmoid()
-        return patches.unflatten(0, (4, 1 + draws))
+        patches: Tensor = (
+            self.decode(Latents(z.flatten(0, 1))).sigmoid().unflatten(0, (4, 1 + draws))
+        )
+        return patches
 
     def relaxed_elbo(self, x: Tensor) -> Tensor:
         elbo: Tensor = self._log_weights(x)
