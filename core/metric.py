@@ -6,7 +6,6 @@ To add one, write `metrics/<name>.py` with one frozen dataclass that derives fro
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from . import reductions
 from .dataset import Dataset
 from .errors import ContractError
 from .spec import Value
@@ -42,10 +42,8 @@ class Measurement:
     ) -> Measurement:
         """The mean of per-example values (N,), which are kept as `arrays[name]`. Standard error with ddof=1."""
         values = np.asarray(values, dtype=np.float64)
-        if values.ndim != 1 or len(values) == 0:
-            raise ValueError(f"per-example values must have shape (N,), N > 0; got {values.shape}")
-        spread = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-        return cls(float(values.mean()), spread, len(values), arrays={name: values, **arrays})
+        found = reductions.mean(values)
+        return cls(found.value, found.stderr, found.n, arrays={name: values, **arrays})
 
 
 class Metric(abc.ABC):
@@ -55,12 +53,15 @@ class Metric(abc.ABC):
     requires: the classes a model must derive from; a cell whose model lacks one reads "n/a".
     tiers: options that a tier changes; a protocol's own options win.
     version: raise it when the same options begin to mean another number.
+    reduction: how the number follows from the stored arrays (core/reductions.py), "" where it does not: then nobody
+    who has the arrays alone can make it again.
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
     requires: ClassVar[tuple[type, ...]] = ()
     version: ClassVar[int] = 1
     tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
+    reduction: ClassVar[str] = "mean(value)"
 
     @property
     @abc.abstractmethod

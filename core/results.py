@@ -178,6 +178,11 @@ def read(path: Path, cls: type[T]) -> list[T]:
         raise DataError(f"{path} does not exist; expected a CSV of {cls.__name__}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    return parse(text, cls, str(path))
+
+
+def parse(text: str, cls: type[T], path: str) -> list[T]:
+    """As `read`, of a text that is at hand; path: what it is called."""
     if cls is ResultRow and text and not text.endswith("\n"):
         raise DataError(
             f"{path} is truncated: its last line has no end; restore the file (git checkout) or delete it to remake it"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import progress
+from ..core import progress, reductions
 from ..core.errors import UsageError
 from ..core.files import write_bytes, write_text
 from ..core.results import ResultRow
@@ -85,15 +85,11 @@ def write_arrays(
     """Store arrays beside the cell; (path below runs/, digest of their names, types, shapes and values)."""
     if not arrays:
         return "", ""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **{k: arrays[k] for k in sorted(arrays)})
     target = path(workspace, run, cell).with_suffix(".npz")
     write_bytes(target, buffer.getvalue())
-    return f"{run}/cells/{target.name}", digest.hexdigest()[:12]
+    return f"{run}/cells/{target.name}", reductions.digest(arrays)
 
 
 def arrays_are_whole(workspace: Workspace, run: str, cell: str) -> bool:

@@ -44,6 +44,7 @@ class AveragePrecision(Metric):
     """
 
     better = "higher"
+    reduction = ""
     requires = (Locates,)
     tiers: ClassVar = {"demo": {"images": 100}, "mini": {"images": 1_000}}
 

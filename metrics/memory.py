@@ -32,6 +32,7 @@ class Memory(Metric):
     """
 
     better = "neither"
+    reduction = ""
     requires = (Remembers,)
     tiers: ClassVar = {"demo": {"images": 100}}
 

@@ -17,6 +17,7 @@ class Parameters(Metric):
     """All of them, the ones that only inference uses too; buffers (temperatures, schedules) are none."""
 
     better = "neither"
+    reduction = ""
 
     @property
     def dialect(self) -> str:

@@ -44,6 +44,7 @@ class Slots(Metric):
     """quantity, groups: see the module. clusters: of k-means. images: at most this many test images; None for all."""
 
     better = "neither"
+    reduction = ""
     requires = (Attends,)
     tiers: ClassVar = {"demo": {"images": 100}}
 

@@ -125,6 +125,7 @@ class StructureAccuracy(Metric):
 
     version: ClassVar = VERSION  # what another judge said is another number
     better: ClassVar = "higher"
+    reduction: ClassVar = "fraction(verdict)"
     tiers: ClassVar = {"demo": {"images": 100}}
 
     def __post_init__(self) -> None:

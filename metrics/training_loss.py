@@ -31,6 +31,7 @@ class TrainingLoss(TrainingMetric):
     """quantity: see the module."""
 
     better = "neither"
+    reduction = ""
 
     quantity: Literal["final", "drop", "plateau"] = "final"
 

@@ -1,0 +1,114 @@
+"""Reductions: how a number follows from the values that are stored beside its cell. No torch here.
+
+A metric names its own as text, `mean(value)`: the function, and the array that it is taken of. Whoever has the arrays,
+the text and the row's dialect can make the number again; an evidence bundle (evidence/) lets anybody do so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+
+__all__ = ["NAMES", "Arrays", "Reduced", "argument", "digest", "mean", "reduced"]
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What a reduction makes: the columns of a row that it determines."""
+
+    value: float
+    stderr: float | None
+    n: int
+    censored: Literal["", ">"] = ""
+
+
+def mean(values: NDArray[Any]) -> Reduced:
+    """The mean of per-example values (N,), with its standard error (ddof=1; None for a single one)."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"per-example values must have shape (N,), N > 0; got {values.shape}")
+    spread = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Reduced(float(values.mean()), spread, len(values))
+
+
+def digest(arrays: Arrays) -> str:
+    """Of names, types, shapes and values: twelve hexadecimal digits, as rows have them."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    return found.hexdigest()[:12]
+
+
+def _mean(arrays: Arrays, name: str, _: Mapping[str, str]) -> Reduced:
+    return mean(arrays[name])
+
+
+def _fraction(arrays: Arrays, name: str, _: Mapping[str, str]) -> Reduced:
+    """The share of successes (N,) bool, with the standard error of a binomial."""
+    verdict = arrays[name]
+    if verdict.ndim != 1 or len(verdict) == 0 or verdict.dtype != np.bool_:
+        raise ValueError(f"verdicts must be bool, (N,), N > 0; got {verdict.dtype} {verdict.shape}")
+    value = float(verdict.mean())
+    return Reduced(value, math.sqrt(value * (1 - value) / len(verdict)), len(verdict))
+
+
+def _steps_until(arrays: Arrays, name: str, words: Mapping[str, str]) -> Reduced:
+    """Mean over repeats of the steps until a score reached `target`, from the scores (R, E) taken every `every` steps.
+
+    Scores after the end are NaN. Censored where a repeat ended without having reached the target.
+    """
+    score, every, target = arrays[name], float(words["every"]), float(words["target"])
+    if score.ndim != 2 or score.dtype.kind != "f" or not np.isfinite(score).any(1).all():
+        raise ValueError(f"scores must be floats (R, E), some in each repeat; got {score.shape}")
+    found = mean(np.sum(~np.isnan(score), 1) * every)
+    reached = bool((np.nanmax(score, 1) >= target).all())
+    return Reduced(found.value, found.stderr, found.n, "" if reached else ">")
+
+
+_FUNCTIONS: Mapping[str, Callable[[Arrays, str, Mapping[str, str]], Reduced]] = {
+    "mean": _mean,
+    "fraction": _fraction,
+    "steps_until": _steps_until,
+}
+NAMES = tuple(_FUNCTIONS)
+
+
+def argument(reduction: str) -> str:
+    """The array that a reduction is taken of: `value` of `mean(value)`. Raises UsageError for any other text."""
+    return _parsed(reduction)[1]
+
+
+def reduced(reduction: str, arrays: Arrays, dialect: str) -> Reduced:
+    """The number that the arrays make. Raises UsageError where they cannot be reduced so, saying why."""
+    function, name = _parsed(reduction)
+    words = dict(word.split("=", 1) for word in dialect.split() if "=" in word)
+    try:
+        found = _FUNCTIONS[function](arrays, name, words)
+    except KeyError as error:
+        raise UsageError(f"{reduction} needs {error.args[0]!r}, which is not there") from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UsageError(f"{reduction} cannot be computed: {error}") from error
+    if not math.isfinite(found.value):
+        raise UsageError(f"{reduction} is {found.value}, not a finite number")
+    return found
+
+
+def _parsed(reduction: str) -> tuple[str, str]:
+    match = re.fullmatch(r"(\w+)\((\w+)\)", reduction)
+    if match is None or match[1] not in _FUNCTIONS:
+        raise UsageError(
+            f"{reduction!r} is no reduction; expected one of {', '.join(NAMES)} of an array, such as mean(value)"
+        )
+    return match[1], match[2]

@@ -1,0 +1,427 @@
+"""Verifying an evidence bundle: each number from its stored values, each table from the numbers. No torch, no network.
+
+Nothing in the file is believed: it is never unpacked to disk, nothing of it is run, and sizes, names and digests are
+checked before anything is read. What remains beyond checking is said at the end of a verification: values that were
+invented as a whole, with all that follows from them, verify as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import math
+import re
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from ..core import protocol as protocols
+from ..core import reductions, results
+from ..core.errors import DataError, UsageError
+from ..core.progress import track
+from ..core.protocol import Protocol
+from ..core.results import PublishedValue, ResultRow
+from . import crate
+from .bundle import contradiction
+from .crate import Contents, Digest, Evidence
+
+__all__ = ["Verified", "verify"]
+
+VERIFIED, DIFFERS, UNDECIDED = 0, 1, 2
+STATES = ("recomputed", "as recorded", "missing", "wrong")
+MOST_FILES = 200_000
+MOST_TEXT = 64 * 2**20  # bytes of one file that is not an array
+MOST_BYTES = 16 * 2**30  # of everything, unpacked
+SMALL = (
+    256 * 2**20
+)  # bytes that any archive may unpack to; a larger one only to MOST_RATIO times its size
+DAMAGED: tuple[type[Exception], ...] = (
+    OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+SHOWN = 20  # sentences of a kind
+
+
+class Broken(Exception):
+    """The bundle is not what a bundle is; the message says how."""
+
+
+@dataclass
+class Verified:
+    """What was found. counts: (metric, reduction) -> state -> rows. troubles: what does not match. open: what could not
+    be judged, and why. absent: what the bundle itself says is not in it. without: rows that have no number.
+    """
+
+    name: str = ""
+    counts: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    without: int = 0
+    files: int = 0
+
+    @property
+    def code(self) -> int:
+        """0: everything was made again and matches; 1: something does not match; 2: not all could be judged."""
+        return DIFFERS if self.troubles else UNDECIDED if self.open else VERIFIED
+
+    def count(self, state: str) -> int:
+        """How many rows are in a state."""
+        return sum(counter[state] for counter in self.counts.values())
+
+    def __str__(self) -> str:
+        """A table of metrics, what does not match, what could not be judged, and the outcome in a sentence."""
+        parts = []
+        if self.counts:
+            lines = [
+                [metric, how or NO_REDUCTION, *(counter[state] for state in STATES)]
+                for (metric, how), counter in self.counts.items()
+            ]
+            lines.append(["together", "", *(self.count(state) for state in STATES)])
+            parts.append(tabulate(lines, ["metric", "from", *STATES], disable_numparse=True))
+        lists = (
+            ("Does not match:", self.troubles),
+            ("Not judged:", self.open),
+            ("Not in the bundle, as it says:", self.absent),
+        )
+        for title, found in lists:
+            if found:
+                more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+                shown = [f"  {_plain(sentence)}" for sentence in [*found[:SHOWN], *more]]
+                parts.append("\n".join([title, *shown]))
+        words = {
+            VERIFIED: "verified: every number and every table follows from the stored values, byte for byte",
+            DIFFERS: "NOT verified: the bundle contradicts itself",
+            UNDECIDED: "not verified in full: what could be made again matches",
+        }[self.code]
+        measured = f"; {self.without} rows have no number (failed, n/a)" if self.without else ""
+        parts.append(f"{_plain(self.name or 'bundle')}: {words}; {self.files} files{measured}")
+        return "\n\n".join(parts)
+
+
+NO_REDUCTION = "(no reduction)"
+
+
+def verify(path: Path) -> Verified:
+    """Make everything again and compare. Raises DataError where there is no such file."""
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; `reprise bundle PROTOCOL -o {path}` writes one")
+    found = Verified()
+    try:
+        with Archive(path) as archive:
+            _verify(archive, found)
+    except Broken as error:
+        found.troubles.append(str(error))
+    return found
+
+
+def _verify(archive: Archive, found: Verified) -> None:
+    found.files = len(archive.names)
+    digests = _digests(archive, found)
+    evidence = _evidence(archive)
+    found.name = f"{evidence.name}, tier {evidence.tier}"
+    title, protocol = _protocol(archive)
+    rows = _rows(archive, crate.ROWS, ResultRow)
+    published = (
+        _rows(archive, crate.PUBLISHED, PublishedValue) if crate.PUBLISHED in digests else []
+    )
+    for row in rows:
+        if (row.protocol, row.tier) != (evidence.name, evidence.tier):
+            raise Broken(f"{crate.ROWS} has a row of {row.protocol}, tier {row.tier}")
+        if row.status == "ok" and row.cell not in evidence.cells:
+            raise Broken(f"{crate.EVIDENCE} says nothing of {crate.label(row)}")
+    _check_extras(archive, evidence, rows, found)
+    again = [_recomputed(archive, evidence, row, found) for row in track(rows, "verify")]
+    contents = Contents(
+        title=title,
+        protocol=protocol,
+        rows=again,
+        published=published,
+        evidence=evidence,
+        citation=archive.text(crate.CITATION),
+        given={path: digest for path, digest in digests.items() if path not in crate.MADE},
+    )
+    try:
+        made = crate.made(contents)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise Broken(f"its tables cannot be made: {error}") from error
+    for path, content in made.items():
+        if path == crate.MANIFEST and found.troubles:
+            continue  # what it should say depends on what was told already
+        if path not in archive.names:
+            found.troubles.append(f"{path} is missing")
+        elif (stored := archive.read(path)) != content:
+            found.troubles.append(_first_difference(path, stored, content))
+    found.absent += evidence.missing
+    _compare_with_installed(evidence, archive, protocol, published, found)
+
+
+# The archive ----------------------------------------------------------------------------------------------------------
+
+
+class Archive:
+    """A zip archive of somebody else's, read in memory; its directory is checked when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeError, EOFError) as error:  # fmt: skip
+            raise Broken(f"it is no zip archive, or a damaged one ({error})") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        try:
+            self.names = self._checked(path.stat().st_size)
+        except Broken:
+            self.zip.close()
+            raise
+        self.arrays: dict[tuple[str, str], dict[str, str]] = {}
+        for name in self.names:
+            if named := crate.array_of(name):
+                self.arrays.setdefault(named[:2], {})[named[2]] = name
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.zip.close()
+
+    def _checked(self, size: int) -> dict[str, zipfile.ZipInfo]:
+        infos = self.zip.infolist()
+        if len(infos) > MOST_FILES:
+            raise Broken(f"it holds {len(infos):,} files, more than any bundle")
+        names: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            # zipfile cuts a name at its first NUL; orig_filename is what is written
+            name = info.orig_filename
+            parts = name.split("/")
+            if not re.fullmatch(r"[\w.%() +@~=,'!&;\-]+(/[\w.%() +@~=,'!&;\-]+)*", name) or {
+                ".",
+                "..",
+            }.intersection(parts):
+                raise Broken(f"a file in it is called {name!r}, which could climb out of a folder")
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG):
+                raise Broken(f"{name} is no plain file but a link or something else")
+            if info.flag_bits & 1:
+                raise Broken(f"{name} is encrypted")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise Broken(f"{name} is packed in a way that no bundle is")
+            if name in names:
+                raise Broken(f"{name} is in it twice")
+            names[name] = info
+        packed, unpacked = (
+            sum(getattr(info, what) for info in infos) for what in ("compress_size", "file_size")
+        )
+        if packed > size or unpacked > min(MOST_BYTES, max(SMALL, crate.MOST_RATIO * size)):
+            raise Broken(
+                f"its {size:,} bytes would unpack to {unpacked:,}; it is made to fill a disk or memory"
+            )
+        return names
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """A file in parts."""
+        if name not in self.names:
+            raise Broken(f"{name} is missing")
+        try:
+            with self.zip.open(self.names[name]) as file:
+                while chunk := file.read(2**20):
+                    yield chunk
+        except DAMAGED as error:
+            raise Broken(f"{name} is damaged ({error})") from error
+
+    def read(self, name: str) -> bytes:
+        """A file whole."""
+        return b"".join(self.chunks(name))
+
+    def text(self, name: str) -> str:
+        """A file as text."""
+        if name in self.names and self.names[name].file_size > MOST_TEXT:
+            raise Broken(f"{name} is {self.names[name].file_size:,} bytes long, more than any text")
+        try:
+            return self.read(name).decode()
+        except UnicodeDecodeError as error:
+            raise Broken(f"{name} is no UTF-8 text ({error.reason})") from None
+
+
+def _digests(archive: Archive, found: Verified) -> dict[str, Digest]:
+    """The digest of every file, held against the manifest; the manifest itself is left out."""
+    said: dict[str, str] = {}
+    for line in archive.text(crate.MANIFEST).splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if match is None or match[2] in said:
+            raise Broken(f"{crate.MANIFEST} has a line that is no digest and name: {line[:80]!r}")
+        said[match[2]] = match[1]
+    there = archive.names.keys() - {crate.MANIFEST}
+    for name in sorted(said.keys() - there):
+        found.troubles.append(f"{name} is missing, which the manifest names")
+    for name in sorted(there - said.keys()):
+        found.troubles.append(f"{name} was added: the manifest does not name it")
+    digests = {}
+    for name in track(sorted(there), "digests"):
+        digest, size = hashlib.sha256(), 0
+        for chunk in archive.chunks(name):
+            digest.update(chunk)
+            size += len(chunk)
+        digests[name] = Digest(size, digest.hexdigest())
+        if name in said and said[name] != digests[name].sha256:
+            found.troubles.append(f"{name} was changed: its digest is not that of the manifest")
+    return digests
+
+
+def _evidence(archive: Archive) -> Evidence:
+    try:
+        return crate.read_evidence(archive.text(crate.EVIDENCE))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Broken(f"{crate.EVIDENCE} cannot be read: {error}") from error
+
+
+def _protocol(archive: Archive) -> tuple[str, Protocol]:
+    try:
+        return crate.restored(archive.text(crate.PROTOCOL))
+    except KeyError as error:
+        raise Broken(f"{crate.PROTOCOL} does not say {error.args[0]!r}") from error
+    except (ValueError, TypeError) as error:
+        raise Broken(f"{crate.PROTOCOL} cannot be read: {error}") from error
+
+
+def _rows(archive: Archive, name: str, cls: type[Any]) -> list[Any]:
+    try:
+        return results.parse(archive.text(name), cls, name)
+    except DataError as error:
+        raise Broken(str(error).partition(";")[0]) from error
+
+
+def _check_extras(
+    archive: Archive, evidence: Evidence, rows: list[ResultRow], found: Verified
+) -> None:
+    """Whatever belongs to no row and no run is not part of the evidence, also where the manifest names it."""
+    runs = {row.run for row in rows if row.run}
+    cells = {(row.run, row.cell) for row in rows if row.status == "ok"}
+    known = {*crate.MADE, *crate.GIVEN}
+    known |= {f"runs/{run}/{name}" for run in runs for name in crate.OF_RUN}
+    for name in sorted(archive.names.keys() - known):
+        array = crate.array_of(name)
+        if array is None or array[:2] not in cells:
+            found.troubles.append(f"{name} belongs to no row of {crate.ROWS}")
+    for cell in sorted(evidence.cells.keys() - {row.cell for row in rows if row.status == "ok"}):
+        found.troubles.append(f"{crate.EVIDENCE} speaks of cell {cell}, which is in no row")
+
+
+# One number -----------------------------------------------------------------------------------------------------------
+
+
+def _recomputed(archive: Archive, evidence: Evidence, row: ResultRow, found: Verified) -> ResultRow:
+    """The row with the number that its values make; as it is where they cannot make it, and that is noted."""
+    if row.status != "ok":
+        found.without += 1
+        return row
+    cell = evidence.cells[row.cell]
+    again, state = row, "recomputed"
+    try:
+        arrays = _arrays(archive, row)
+        if arrays and reductions.digest(arrays) != row.artifact_digest:
+            raise Broken(
+                f"{crate.label(row)}: its arrays have the digest {reductions.digest(arrays)}, "
+                f"the row says {row.artifact_digest!r}"
+            )
+        if cell.why:
+            state = "missing" if row.artifact and not arrays else "as recorded"
+            found.open.append(f"{crate.label(row)} ({state}): {cell.why}")
+        elif row.artifact and not arrays:
+            raise Broken(f"{crate.label(row)}: its values are missing, and nothing says why")
+        else:
+            number = reductions.reduced(cell.reduction, arrays, row.dialect)
+            again = dataclasses.replace(row, **vars(number))
+            if trouble := contradiction(row, number):
+                state = "wrong"
+                found.troubles.append(trouble)
+    except Broken as error:
+        state = "wrong"
+        found.troubles.append(str(error))
+    except UsageError as error:
+        state = "wrong"
+        found.troubles.append(f"{crate.label(row)}: {error}")
+    counter = found.counts.setdefault((row.metric, cell.reduction), Counter())
+    counter[state] += 1
+    return again
+
+
+def _arrays(archive: Archive, row: ResultRow) -> dict[str, NDArray[Any]]:
+    paths = archive.arrays.get((row.run, row.cell), {})
+    return {array: _array(archive.read(path), path) for array, path in paths.items()}
+
+
+def _array(content: bytes, name: str) -> NDArray[Any]:
+    """An NPY file of plain numbers, truth values or text; nothing is allocated that is not there."""
+    file = io.BytesIO(content)
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("it is of another version of the format")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        rest = content[file.tell() :]
+        if dtype.hasobject or dtype.kind not in "biufU" or fortran:
+            raise ValueError(f"{dtype} is no type of a stored value")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(rest):
+            raise ValueError(f"shape {shape} is not what it holds")
+        found: NDArray[Any] = np.frombuffer(rest, dtype).reshape(shape)
+    except (ValueError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError) as error:  # fmt: skip
+        raise Broken(f"{name} is no array: {error}") from error
+    return found
+
+
+# What it is held against ----------------------------------------------------------------------------------------------
+
+
+def _first_difference(path: str, stored: bytes, made: bytes) -> str:
+    theirs, ours = (text.decode(errors="replace").splitlines() for text in (stored, made))
+    for number, (their, our) in enumerate(zip(theirs, ours, strict=False), 1):
+        if their != our:
+            begin = max(0, next(i for i in range(len(their) + 1) if their[:i] != our[:i]) - 20)
+            return (
+                f"{path}, line {number}, is not what its sources make: "
+                f"{their[begin : begin + 60]!r} instead of {our[begin : begin + 60]!r}"
+            )
+    return f"{path} is not what its sources make: {len(stored)} bytes instead of {len(made)}"
+
+
+def _compare_with_installed(
+    evidence: Evidence,
+    archive: Archive,
+    protocol: Protocol,
+    published: list[PublishedValue],
+    found: Verified,
+) -> None:
+    """What the paper says is no part of the evidence: it must be what this installation knows of the paper."""
+    if evidence.name not in protocols.names():
+        found.open.append(
+            f"{evidence.name} is no protocol known here; its published values are taken as they stand"
+        )
+        return
+    _, known, docstring = protocols.load(evidence.name)
+    path = protocols.published_path(evidence.name)
+    ours = {value.key: value for value in results.read(path, PublishedValue)} if path.is_file() else {}  # fmt: skip
+    theirs = {value.key: value for value in published}
+    if differing := [
+        key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
+    ]:
+        where = "; ".join(", ".join(key) for key in sorted(differing)[:3])
+        found.open.append(f"{len(differing)} published values are not those known here ({where})")
+    title = docstring.strip().partition("\n")[0] or evidence.name
+    if archive.text(crate.PROTOCOL) != crate.described(evidence.name, title, known):
+        found.open.append(
+            f"the protocol {evidence.name} is laid out otherwise here; the tables are those of the bundle's"
+        )
+
+
+def _plain(text: str) -> str:
+    """Text for a terminal: one line, and nothing that could steer it."""
+    return "".join(character if character.isprintable() else "�" for character in text)
