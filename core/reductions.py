@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .detection import Detections, average_precision
 from .errors import UsageError
 
 __all__ = ["NAMES", "Arrays", "Reduced", "argument", "digest", "mean", "reduced"]
@@ -77,10 +78,33 @@ def _steps_until(arrays: Arrays, name: str, words: Mapping[str, str]) -> Reduced
     return Reduced(found.value, found.stderr, found.n, "" if reached else ">")
 
 
+def _average_precision(arrays: Arrays, name: str, words: Mapping[str, str]) -> Reduced:
+    """The mean over thresholds of the APs of boxes, from what was predicted and what is true, image after image."""
+    box, confidence, true = (
+        np.asarray(arrays[key], np.float64) for key in (name, "confidence", "true")
+    )
+    predictions, objects = arrays["predictions"], arrays["objects"]
+    for count, parts in ((predictions, box), (predictions, confidence), (objects, true)):
+        if count.ndim != 1 or count.dtype.kind not in "iu" or count.sum() != len(parts):
+            raise ValueError("predictions and objects must count the boxes of each image")
+    if box.shape[1:] != (4,) or true.shape[1:] != (4,) or min(predictions.min(), objects.min()) < 0:
+        raise ValueError("boxes must have shape (N, 4)")
+    cuts, true_cuts = np.cumsum(predictions)[:-1], np.cumsum(objects)[:-1]
+    images = [
+        Detections(*parts)
+        for parts in zip(
+            np.split(box, cuts), np.split(confidence, cuts), np.split(true, true_cuts), strict=True
+        )
+    ]
+    precision, _ = average_precision(images, words["interpolation"], words["iou"])
+    return Reduced(float(precision.mean(1).mean()), None, len(images))
+
+
 _FUNCTIONS: Mapping[str, Callable[[Arrays, str, Mapping[str, str]], Reduced]] = {
     "mean": _mean,
     "fraction": _fraction,
     "steps_until": _steps_until,
+    "average_precision": _average_precision,
 }
 NAMES = tuple(_FUNCTIONS)
 

@@ -33,11 +33,11 @@ MUTANTS: tuple[Mutant, ...] = (
         'return _glyphs.glyphs(self.source, "train", self.canvas)',
     ),
     Mutant(
-        "intersection over union counts one pixel too many", "metrics/average_precision.py",
+        "intersection over union counts one pixel too many", "core/detection.py",
         "both = (high - low).clip(0).prod(-1)", "both = (high - low + 1).clip(0).prod(-1)",
     ),
     Mutant(
-        "two predictions may hit one object", "metrics/average_precision.py",
+        "two predictions may hit one object", "core/detection.py",
         "(overlap[prediction, best] > thresholds) & ~used[best]", "overlap[prediction, best] > thresholds",
     ),
     Mutant(

@@ -25,6 +25,7 @@ from ..baselines.ppca import PPCA, PPCAConfig
 from ..baselines.vae import VAE
 from ..core import spec
 from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Split
+from ..core.detection import Detections, eleven_points, intersection_over_union
 from ..core.metric import Measurement
 from ..core.model import GenerativeModel, Recipe, Training
 from ..core.randomness import seeded
@@ -35,7 +36,6 @@ from ..data.scenes import Scenes
 from ..launch.work import trained
 from ..metrics._judge_finder import Found
 from ..metrics._judge_rules import displacement
-from ..metrics.average_precision import Detections, eleven_points, intersection_over_union
 from ..metrics.log_marginal import LogMarginal
 from ..metrics.structure_accuracy import Judge, StructureAccuracy
 from ..models.gnm import GNM

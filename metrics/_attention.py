@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ..core.dataset import Examples, Objects
+from ..core.detection import intersection_over_union
 from ..core.errors import ContractError
 from ..core.model import Attention
 from ..core.progress import track
 from ._evaluation import BATCH, as_floats, chunks
-from .average_precision import intersection_over_union
 
 Floats = NDArray[np.float64]
 

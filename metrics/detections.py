@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..core.dataset import Dataset
+from ..core.detection import Detections as Boxes
+from ..core.detection import hits
 from ..core.errors import UsageError
 from ..core.metric import Measurement, Metric
 from ..core.model import Locates
 from ._evaluation import test_split
 from ._objects import PRESENT, located, truth
-from .average_precision import Detections as Boxes
-from .average_precision import hits
 from .reconstructions import as_rgb, with_boxes
 
 __all__ = ["Detections"]

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.dataset import Dataset
+from ..core.detection import intersection_over_union
 from ..core.errors import NothingToMeasure, UsageError
 from ..core.metric import Measurement, Metric
 from ..core.model import Attends
 from ._attention import Floats, read
 from ._evaluation import test_split
-from .average_precision import intersection_over_union
 
 __all__ = ["Windows"]
 

@@ -10,19 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Objects, Split
+from reprise.core.detection import Detections, coco, eleven_points, hits, intersection_over_union
 from reprise.core.errors import ContractError, NothingToMeasure, UsageError
 from reprise.core.metric import Measurement, Metric
 from reprise.core.model import Decomposes, Decomposition, Locates, Location
 from reprise.core.randomness import seeded
 from reprise.data.scenes import Scenes
-from reprise.metrics.average_precision import (
-    AveragePrecision,
-    Detections,
-    coco,
-    eleven_points,
-    hits,
-    intersection_over_union,
-)
+from reprise.metrics.average_precision import AveragePrecision
 from reprise.metrics.decompositions import Decompositions, effective_components, shares
 from reprise.metrics.detections import TRUE
 from reprise.metrics.detections import Detections as Overlay

@@ -11,6 +11,7 @@ from reprise.core.errors import NothingToMeasure
 from reprise.core.metric import Measurement, Metric
 from reprise.core.model import GenerativeModel
 from reprise.core.randomness import seeded
+from reprise.core.reductions import Reduced, reduced
 from reprise.core.run import Run
 from reprise.core.spec import Spec, build, metric, model, names
 from reprise.data.multimnist import MultiMNIST
@@ -60,6 +61,14 @@ def measure(how: Metric, it: GenerativeModel[Any], data: Dataset = DATA) -> Meas
         return how(it, data)
 
 
+def check_that_it_follows(how: Metric, found: Measurement) -> None:
+    """The number is what the metric's reduction makes of the arrays that are stored, to the last bit."""
+    if how.reduction:
+        dialect = f"{how.dialect} {found.dialect}"
+        number = Reduced(found.value, found.stderr, found.n, found.censored)
+        assert reduced(how.reduction, found.arrays, dialect) == number
+
+
 def test_all_metrics_are_tried_here() -> None:
     elsewhere = {"structure_accuracy", "training_loss"}
     assert {spec.name for spec in (*TINY, *TINY_OF_READERS)} == names("metric").keys() - elsewhere
@@ -78,6 +87,7 @@ def test_a_metric_measures_a_model_or_the_model_lacks_a_capability(what: Spec, s
         assert what.name in ("matched_objects", "traversals", "what_classification")
         return
     assert math.isfinite(found.value)
+    check_that_it_follows(how, found)
     assert found.n >= 1
     assert all(array.dtype != object for array in found.arrays.values())
     again = measure(how, made(spec))
@@ -101,6 +111,7 @@ def test_every_metric_of_readers_measures_every_reader(spec: Spec) -> None:
             assert what.name == "slots"
             continue
         assert math.isfinite(found.value)
+        check_that_it_follows(how, found)
         assert all(array.dtype != object for array in found.arrays.values())
         again = measure(how, reader(spec), DIGITS)
         assert again.value == found.value
