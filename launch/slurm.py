@@ -53,7 +53,7 @@ WRITE_EVERY = 2.0  # seconds between two versions of progress.json
 AGAIN_WITHIN = 5.0  # seconds in which a second Ctrl-C cancels
 FRUITLESS = 3  # submissions in a row that neither advance a checkpoint nor finish a cell, until a run counts as failed
 HEARD = (signal.SIGTERM, signal.SIGUSR2)  # by a task: somebody ends it; its time is nearly over
-OVER_WITHOUT_FAULT = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "REQUEUED")
+OVER_WITHOUT_FAULT = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "REQUEUED", "KILLED")
 
 
 @dataclass(frozen=True)
@@ -223,10 +223,16 @@ class _Queue:
         return {n: _Queued(task, state, why) for task, state, n, why in lines if n.startswith(ours)}
 
     def ended_as(self, task: str) -> str:
-        """The state of a task that has left the queue; "" once the controller has forgotten it."""
+        """The state of a task that has left the queue; "" once the controller has forgotten it.
+
+        A script that fails because it was sent SIGTERM was ended by somebody else: tasks listen to it, and say so.
+        Slurm itself does it, in its log "due to node failure", where a node is back before the order to kill what
+        ran on it has arrived; the order then meets the same job, requeued. That state is here called KILLED.
+        """
         told = _told("scontrol", "show", "job", task, "--oneliner") or ""
         found = re.search(r"\bJobState=(\w+)", told)
-        return found.group(1) if found else ""
+        state = found.group(1) if found else ""
+        return "KILLED" if state == "FAILED" and re.search(r"\bExitCode=0:15\b", told) else state
 
     def cancel(self, tasks: Sequence[str]) -> None:
         """Let tasks stop at a checkpoint and leave the queue."""
