@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,10 @@ def test_every_number_of_the_results_stands_in_a_committed_row() -> None:
     blocks = re.findall(r"<!-- rows: (\S+) (\S+) -->\n(.*?)<!-- end -->", README, re.DOTALL)
     assert blocks
     for path, dataset, block in blocks:
-        rows = {
-            (r.model, r.metric): r for r in read(ROOT / path, ResultRow) if r.dataset == dataset
-        }
+        rows: dict[tuple[str, str], list[ResultRow]] = {}
+        for row in read(ROOT / path, ResultRow):
+            if row.dataset == dataset:
+                rows.setdefault((row.model, row.metric), []).append(row)
         head, _, *lines = [
             [cell.strip() for cell in line.strip("|\n").split("|")]
             for line in block.strip().splitlines()
@@ -45,10 +47,17 @@ def test_every_number_of_the_results_stands_in_a_committed_row() -> None:
                 if ours == "–":
                     assert (name, metric) not in rows
                     continue
-                row = rows[name, metric]
-                assert row.value is not None
-                decimals = len(ours.partition(".")[2])
-                assert ours == f"{row.censored}{row.value:.{decimals}f}".replace("-", "−")
+                assert ours == written(rows[name, metric], ours), (name, metric)
+
+
+def written(rows: list[ResultRow], like: str) -> str:
+    """One seed's value, or mean ± standard deviation over several, with as many decimals as `like`."""
+    values = [row.value for row in rows if row.value is not None]
+    assert len(values) == len(rows)
+    decimals = len(like.partition(" ")[0].partition(".")[2])
+    numbers = [statistics.fmean(values), *([statistics.stdev(values)] if len(values) > 1 else [])]
+    text = " ± ".join(f"{number:.{decimals}f}" for number in numbers)
+    return f"{rows[0].censored}{text}".replace("-", "−")
 
 
 def test_every_file_that_is_named_exists() -> None:
