@@ -83,7 +83,7 @@ class Verified:
         parts = []
         if self.counts:
             lines = [
-                [metric, how or NO_REDUCTION, *(counter[state] for state in STATES)]
+                [_plain(metric), _plain(how) or NO_REDUCTION, *(counter[state] for state in STATES)]
                 for (metric, how), counter in self.counts.items()
             ]
             lines.append(["together", "", *(self.count(state) for state in STATES)])
@@ -303,7 +303,9 @@ def _rows(archive: Archive, name: str, cls: type[Any]) -> list[Any]:
 def _check_extras(
     archive: Archive, evidence: Evidence, rows: list[ResultRow], found: Verified
 ) -> None:
-    """Whatever belongs to no row and no run is not part of the evidence, also where the manifest names it."""
+    """Whatever belongs to no row and no run is not part of the evidence, and whatever does is there or said not to be,
+    also where the manifest has been made to fit.
+    """
     runs = {row.run for row in rows if row.run}
     cells = {(row.run, row.cell) for row in rows if row.status == "ok"}
     known = {*crate.MADE, *crate.GIVEN}
@@ -312,6 +314,12 @@ def _check_extras(
         array = crate.array_of(name)
         if array is None or array[:2] not in cells:
             found.troubles.append(f"{name} belongs to no row of {crate.ROWS}")
+    expected = [f"runs/{run}/{name}" for run in sorted(runs) for name in crate.OF_RUN]
+    for name in (*expected, crate.LICENCE, crate.LOCK):
+        if name not in archive.names and not any(
+            s.startswith(f"{name}:") for s in evidence.missing
+        ):
+            found.troubles.append(f"{name} is not there, and the bundle does not say so")
     for cell in sorted(evidence.cells.keys() - {row.cell for row in rows if row.status == "ok"}):
         found.troubles.append(f"{crate.EVIDENCE} speaks of cell {cell}, which is in no row")
 

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -303,8 +304,14 @@ def test_no_file_can_be_changed_removed_or_added_unseen(
             continue  # there is no telling it anew when it is changed
         found = verify(written(tmp_path / "a.zip", end({**files, name: flipped(files[name])})))
         assert found.code == 1, f"{name} was changed"
+        named = any(trouble.startswith(name) for trouble in found.troubles)
+        assert told or named or name == crate.MANIFEST, found.troubles
         rest = {other: content for other, content in files.items() if other != name}
-        assert verify(written(tmp_path / "a.zip", end(rest))).code == 1, f"{name} was removed"
+        found = verify(written(tmp_path / "a.zip", end(rest)))
+        assert found.code == 1, f"{name} was removed"
+        said = any(trouble.startswith(name) for trouble in found.troubles)
+        by_row = any("its arrays have the digest" in trouble for trouble in found.troubles)
+        assert said or (name.startswith("values/") and by_row), found.troubles
     for name in ("more.txt", "values/a/b/value.npy", "runs/x/log.csv"):
         assert verify(written(tmp_path / "a.zip", end({**files, name: b"1\n"}))).code == 1, name
 
@@ -361,6 +368,22 @@ def test_who_makes_all_digests_and_tables_anew_is_contradicted_by_the_values(
     found = verify(written(tmp_path / "a.zip", forged(change(files))))
     assert found.code == 1
     assert any(sentence in trouble for trouble in found.troubles), found.troubles
+
+
+def test_what_is_left_out_must_be_said_to_be(whole: Path, tmp_path: Path) -> None:
+    files = contents(whole)
+    for name in [
+        name for name in files if name.endswith(("log.csv", "run.json", "constraints.txt"))
+    ]:
+        rest = {other: content for other, content in files.items() if other != name}
+        found = verify(written(tmp_path / "a.zip", forged(rest)))
+        assert f"{name} is not there, and the bundle does not say so" in found.troubles
+
+
+@pytest.mark.parametrize("name", ["more.txt", "values/a/b/value.npy", "runs/x/log.csv"])
+def test_what_belongs_to_no_row_is_no_evidence(name: str, whole: Path, tmp_path: Path) -> None:
+    found = verify(written(tmp_path / "a.zip", forged({**contents(whole), name: b"1\n"})))
+    assert found.troubles == [f"{name} belongs to no row of results.csv"]
 
 
 def test_a_published_value_that_is_not_the_papers_is_not_believed(tmp_path: Path) -> None:
@@ -531,7 +554,9 @@ def test_what_is_not_there_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_labels_cannot_steer_a_terminal() -> None:
-    assert "\x1b" not in str(Verified(name="a\x1b[2J", troubles=["b\x1b[31m\nc"], open=["\x07"]))
+    counts = {("LL\x1b[2J", "mean(\x07)"): Counter({"recomputed": 1})}
+    text = str(Verified("a\x1b[2J", counts, troubles=["b\x1b[31m\rc"], open=["\x07"]))
+    assert all(character.isprintable() or character == "\n" for character in text)
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
