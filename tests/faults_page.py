@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 
 from reprise.launch.provenance import provenance
+from reprise.training.engine import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """# Faults, and what they cost
 
-What was done to the program, how often, and what came of it: written by `make faults` from what it has just run. *Lost*
-counts finished things that were gone afterwards: cells, rows of the CSV, steps of training, prepared images, fetched bytes.
-*Wrong* counts things that were believed and not true: rows that an uninterrupted run does not have, and files that were
-read as something else than was written. Tries at random moments and places have a fixed seed. A fault of one try is a test that
-compares what is left with what an undisturbed call leaves.
+What was done to the program, how often, and what came of it: written by `make faults` from what it has just run.
+*Lost* counts finished things that were gone afterwards: cells, rows of the CSV, steps of training, prepared images,
+bytes that were fetched. *Wrong* counts things that were believed and not true: rows that an undisturbed run does not
+have, files that were read as something else than was written. Random moments and places have a fixed seed. A fault of
+one try is a test that compares what is left with what an undisturbed call leaves.
 """
 
 
@@ -25,16 +26,18 @@ def main() -> int:
     faults = (ROOT / "build" / "faults.md").read_text(encoding="utf-8")
     mutants = (ROOT / "build" / "mutants.txt").read_text(encoding="utf-8")
     day = datetime.datetime.now(datetime.UTC).date()
-    where = f"{day}, commit {provenance()}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    made = provenance()
+    where = f"{day}, commit {made}, Python {platform.python_version()}, {platform.system()}, {cores()} cores."
     bugs = f"""## Known bugs, put in one at a time
 
-`reprise self-test` puts a bug into a copy of the code and asks what notices it: a promise of the code, or the regression check.
+`reprise self-test` puts a bug into a copy of the code and asks what notices it: a promise of the code, or the
+regression check.
 
 ```
 {mutants.strip()}
 ```
 """
-    text = "\n".join([HEAD, where + ".\n", faults, bugs])
+    text = "\n".join([HEAD, where + "\n", faults, bugs])
     (ROOT / "reports" / "faults.md").write_text(text, encoding="utf-8")
     return int("tests failed**" in faults or "MISSED" in mutants)
 
