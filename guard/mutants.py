@@ -53,8 +53,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # Likelihoods.
     Mutant(
         "the likelihood lacks log K", "core/model.py",
-        "self.log_weights(x, particles).logsumexp(0) - math.log(particles)",
-        "self.log_weights(x, particles).logsumexp(0)",
+        "self._weights(x, particles).logsumexp(0) - math.log(particles)",
+        "self._weights(x, particles).logsumexp(0)",
     ),
     Mutant(
         "LL is the ELBO", "metrics/log_marginal.py",
@@ -134,7 +134,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # What is drawn and what is not.
     Mutant(
         "samples are not clamped", "core/model.py",
-        "return self.decode(self.prior(n)).clamp(0, 1)", "return self.decode(self.prior(n))",
+        "return self._images(self.decode(self.prior(n)), n).clamp(0, 1)",
+        "return self._images(self.decode(self.prior(n)), n)",
     ),
     Mutant(
         "boxes are drawn where their mean is asked for", "models/gnm/__init__.py",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,32 +56,50 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Iterator[dict[str, int]]:
+    """What a test of faults counts: tries; finished things that were lost; wrong things that were believed."""
+    counted = {"tries": 1, "lost": 0, "wrong": 0}
+    record_property("tally", counted)
+    yield counted
+    assert (counted["lost"], counted["wrong"]) == (0, 0)
+
+
 FAULTY_FILES = ("test_faults_", "test_slurm", "test_launch", "test_shards")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """`make faults`: what was done to the program, how often, and how often something was lost or wrong.
 
-    A test of faults fails if anything at all is, so its tries count as lost together.
+    A test without a tally tries once and asserts that nothing is; where a test fails, the table says so.
     """
     target = os.environ.get("REPRISE_FAULTS")
     if not target:
         return
-    table: dict[str, list[int]] = {}
-    for kind in ("passed", "failed", "error"):
+    table: dict[str, dict[str, int]] = {}
+    for kind in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(kind, []):
             file, _, name = report.nodeid.rpartition("/")[2].partition("::")
             if not file.startswith(FAULTY_FILES) or (kind == "passed" and report.when != "call"):
                 continue
             words = name.partition("[")[0].removeprefix("test_").replace("_", " ")
-            tries = int(dict(report.user_properties).get("tries", 1))
-            line = table.setdefault(words, [0, 0])
-            line[0] += tries
-            line[1] += tries * (kind != "passed")
-    lines = ["| what holds | tries | broken |", "|---|---|---|"]
-    lines += [f"| {words} | {tries} | {broken} |" for words, (tries, broken) in table.items()]
-    totals = [sum(column) for column in zip(*table.values(), strict=True)] if table else [0, 0]
-    lines.append(f"| **together** | {totals[0]} | {totals[1]} |")
+            line = table.setdefault(
+                words, dict.fromkeys(("tries", "lost", "wrong", "failed", "skipped"), 0)
+            )
+            counted = dict(report.user_properties).get("tally", {"tries": 1})
+            for column, count in counted.items():
+                line[column] += count * (kind in ("passed", "failed"))
+            line["failed"] += kind in ("failed", "error")
+            line["skipped"] += kind == "skipped"
+    lines = ["| what was tried, and holds | tries | lost | wrong |", "|---|---|---|---|"]
+    for words, line in table.items():
+        if line["failed"]:
+            words += f" — **no: {line['failed']} of its tests failed**"
+        if line["skipped"]:
+            words += f" — {line['skipped']} of its tests were skipped here"
+        lines.append(f"| {words} | {line['tries']} | {line['lost']} | {line['wrong']} |")
+    totals = [sum(line[column] for line in table.values()) for column in ("tries", "lost", "wrong")]
+    lines.append("| **together** | " + " | ".join(map(str, totals)) + " |")
     terminalreporter.write_line("\n".join(lines))
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    Path(target).write_text("\n".join(lines) + "\n")
+    Path(target).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -71,9 +71,9 @@ def same(one: object, other: object) -> bool:
 
 
 def test_a_garbled_checkpoint_is_refused_or_reads_as_it_was_written(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, tally: dict[str, int]
 ) -> None:
-    record_property("tries", TRIES + 2)
+    tally["tries"] = TRIES + 2
     fit(sketch(), engine.choose("cpu", threads=1), tmp_path)
     path = tmp_path / checkpoint.FILE
     whole, first = path.read_bytes(), checkpoint.load(path, sketch())
@@ -89,7 +89,7 @@ def test_a_garbled_checkpoint_is_refused_or_reads_as_it_was_written(
             refused += 1
         else:  # a byte that carries nothing: padding, a date
             assert found is not None
-            assert same(vars(found), vars(first))
+            tally["wrong"] += not same(vars(found), vars(first))
     assert refused > TRIES // 2
 
 
@@ -119,9 +119,9 @@ ROW = ResultRow(
 
 
 def test_a_garbled_cell_counts_as_not_measured_and_never_as_another_number(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, tally: dict[str, int]
 ) -> None:
-    record_property("tries", TRIES + 2)
+    tally["tries"] = TRIES + 2
     place = Workspace(tmp_path)
     cells.write(place, "run", "cell", cells.measured(ROW))
     path = cells.path(place, "run", "cell")
@@ -130,7 +130,7 @@ def test_a_garbled_cell_counts_as_not_measured_and_never_as_another_number(
     assert stored == cells.measured(ROW)
     for content in (*garbled(whole), whole.replace(b"9670.125", b"9570.125")):
         path.write_bytes(content)
-        assert cells.read(place, "run", "cell") in (None, stored)
+        tally["wrong"] += cells.read(place, "run", "cell") not in (None, stored)
     old = json.loads(whole)
     del old[cells.CHECKSUM]  # as cells were written before they had one
     path.write_text(json.dumps(old))
@@ -158,9 +158,9 @@ def test_a_results_file_that_was_cut_anywhere_but_between_rows_is_refused(tmp_pa
 
 
 def test_garbled_arrays_are_left_out_of_a_report_and_measured_again(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, tally: dict[str, int]
 ) -> None:
-    record_property("tries", TRIES + 2)
+    tally["tries"] = TRIES + 2
     place = Workspace(tmp_path)
     noise = np.random.default_rng(0).normal(size=(20, 20))
     artifact, _ = cells.write_arrays(place, "run", "cell", {"value": noise, "zero": noise * 0})
@@ -174,7 +174,7 @@ def test_garbled_arrays_are_left_out_of_a_report_and_measured_again(
         assert set(found) <= {"value", "zero"}
         noticed += not cells.arrays_are_whole(place, "run", "cell")
         if cells.arrays_are_whole(place, "run", "cell") and found:
-            np.testing.assert_array_equal(found["value"], noise)
+            tally["wrong"] += not np.array_equal(found["value"], noise)
     assert noticed > TRIES // 2
     huge = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -212,9 +212,9 @@ def test_a_flipped_bit_in_prepared_images_is_found_before_anybody_trains_on_it(
 
 
 def test_a_garbled_image_that_waits_for_its_shard_is_removed_and_made_again(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, tally: dict[str, int]
 ) -> None:
-    record_property("tries", TRIES + 2)
+    tally["tries"] = TRIES + 2
     shards = Shards(tmp_path, 2, (1, 2, 2))
     for index in (0, 1):
         shards.write(index, counted)
@@ -231,7 +231,8 @@ def test_a_garbled_image_that_waits_for_its_shard_is_removed_and_made_again(
             assert str(part) in str(error)  # noqa: PT017
             assert shards.missing() == [1]
         else:
-            assert shards.images()[slice(None)].tolist() == [[[[0, 0], [0, 0]]], [[[1, 1], [1, 1]]]]
+            made = shards.images()[slice(None)].tolist()
+            tally["wrong"] += made != [[[[0, 0], [0, 0]]], [[[1, 1], [1, 1]]]]
     assert _shards.UNREADABLE
 
 
@@ -314,9 +315,9 @@ def test_a_size_that_an_archive_only_claims_does_not_get_more_past_the_limit(
 
 
 def test_a_garbled_archive_is_refused_or_unpacked_as_it_was(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, tally: dict[str, int]
 ) -> None:
-    record_property("tries", TRIES + 2)
+    tally["tries"] = TRIES + 2
     whole = zipped(tmp_path / "a.zip", ("a/one", b"1" * 500), ("two", bytes(range(256)) * 9))
     content = whole.read_bytes()
     for garbage in garbled(content):
@@ -328,7 +329,7 @@ def test_a_garbled_archive_is_refused_or_unpacked_as_it_was(
             assert not into.exists()
         else:
             for file in (file for file in into.rglob("*") if file.is_file()):
-                assert file.read_bytes() in (b"1" * 500, bytes(range(256)) * 9)
+                tally["wrong"] += file.read_bytes() not in (b"1" * 500, bytes(range(256)) * 9)
             shutil.rmtree(into)
 
 
