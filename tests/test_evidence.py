@@ -437,6 +437,11 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
     assert any(name.rpartition("/")[2] in trouble for trouble in found.troubles), found.troubles
 
 
+def test_json_that_can_be_read_in_two_ways_is_not_read() -> None:
+    with pytest.raises(ValueError, match="a key stands twice"):
+        crate.from_json('{"value": 1, "value": 2}')
+
+
 def test_an_array_that_claims_to_be_huge_takes_no_memory(whole: Path, tmp_path: Path) -> None:
     files = contents(whole)
     name = next(name for name in files if name.endswith("value.npy"))
