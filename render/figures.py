@@ -437,7 +437,8 @@ def curves(table: ResultTable) -> Figure:
             ]
             _line(axis, rows, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], model)
     handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    across = 4 if max(map(len, names), default=0) <= 20 else 2
+    figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False)
     return figure
 
 
@@ -453,7 +454,7 @@ def _line(axis: Axes, rows: Sequence[ResultRow], colour: str, marker: str, model
             axis.plot(*zip(*own, strict=True), color=colour, lw=0.7, alpha=0.4)
     steps = sorted(means)
     heights = [sum(means[step]) / len(means[step]) for step in steps]
-    axis.plot(steps, heights, color=colour, marker=marker, ms=4, lw=1.5, label=_short(model))
+    axis.plot(steps, heights, color=colour, marker=marker, ms=4, lw=1.5, label=model)
 
 
 def _curves(table: ResultTable, path: Path) -> Drawn:
