@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from reprise import cli
 
-TABLE = ("run", "gnm_table1", "--tier", "demo", "--metrics", "LL")
+TABLE = ("run", "gnm_table1", "--tier", "demo", "--models", "GNM", "--metrics", "LL")
 REFUSED = {
     "there is no sbatch here; call on a machine that submits to a Slurm cluster": ("--executor", "slurm"),
     "belong to --executor slurm": ("--partition", "gpu"),
