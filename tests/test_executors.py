@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -31,4 +30,4 @@ def test_a_queue_that_is_not_there_or_was_not_asked_for_is_told_in_one_sentence(
     assert err.splitlines()[-1].startswith("reprise: ")
     assert "Traceback" not in err
     assert out == ""
-    assert not [name for name in os.listdir(tmp_path) if name != "runs"]
+    assert not list(tmp_path.glob("runs/*/*"))  # no run was begun
