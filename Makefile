@@ -23,7 +23,7 @@ lint: .venv/.installed
 	$(BIN)/mypy build/link/reprise
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest
 
 # Ratios to the straightforward code, into benchmarks/RESULTS.md; fails if something became a third slower than when it
 # was last called here. Wants a machine that does nothing else, and about ten minutes.
@@ -34,7 +34,7 @@ bench: .venv/.installed
 # kill -9, full disks, garbled and hostile files, models that misbehave, a node that dies: each is a test. And known bugs,
 # put in one at a time: is each caught? Both tables are printed and kept in reports/faults.md. Takes about ten minutes.
 faults: .venv/.installed
-	REPRISE_FAULTS=build/faults.md $(BIN)/pytest -n 3 --dist loadfile tests/test_faults_*.py tests/test_launch.py tests/test_slurm.py tests/test_shards.py
+	REPRISE_FAULTS=build/faults.md $(BIN)/pytest tests/test_faults_*.py tests/test_launch.py tests/test_slurm.py tests/test_shards.py
 	mkdir -p build && $(BIN)/reprise self-test > build/mutants.txt; status=$$?; cat build/mutants.txt; exit $$status
 	$(BIN)/python tests/faults_page.py
 

@@ -305,7 +305,8 @@ def _run(arguments: argparse.Namespace) -> int:
     names = _asked(arguments)  # a mistyped name is told before torch is imported
     from .launch.processes import warm_up
 
-    warm_up()
+    if arguments.executor != "slurm":  # there, workers begin elsewhere
+        warm_up()
     from .launch.executors import Place, local
     from .launch.plan import collect, merged, plan
     from .launch.shards import part

@@ -154,7 +154,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "std=statistics.pstdev(values) if len(values) > 1 else None",
     ),
     Mutant(
-        "the standard error over images divides by n", "core/metric.py",
+        "the standard error over images divides by n", "core/reductions.py",
         "values.std(ddof=1)", "values.std(ddof=0)",
     ),
     Mutant(
