@@ -44,7 +44,7 @@ class ForegroundARI(Metric):
     @property
     def dialect(self) -> str:
         """Which pixels, of which images, by which steps."""
-        return f"pixels>{INK} objects>=2 steps=mode"
+        return f"pixels_above={INK} objects_from=2 steps=mode"
 
     def __call__(self, model: Any, data: Dataset) -> Measurement:
         """Mean over images. Arrays: value, per image; image, their indices in the test split.

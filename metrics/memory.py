@@ -48,7 +48,7 @@ class Memory(Metric):
     @property
     def dialect(self) -> str:
         """Of what the variance is."""
-        return f"eta-squared draws={self.draws}"
+        return f"share=eta-squared draws={self.draws}"
 
     def __call__(self, model: Any, data: Dataset) -> Measurement:
         """Share of variance between slots, of all slots. Arrays: recalled (M, 1 + draws, C, G, G) uint8, by index;

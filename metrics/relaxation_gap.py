@@ -47,7 +47,7 @@ class RelaxationGap(Metric):
     @property
     def dialect(self) -> str:
         """Which minus which."""
-        return f"relaxed-discrete draws={self.draws}"
+        return f"gap=relaxed-minus-discrete draws={self.draws}"
 
     def __call__(self, model: Any, data: Dataset) -> Measurement:
         """Mean over images. Arrays, per image, in nats: value; relaxed, discrete: the two negative ELBOs."""
