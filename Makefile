@@ -23,7 +23,7 @@ lint: .venv/.installed
 	$(BIN)/mypy build/link/reprise
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Ratios to the straightforward code, into benchmarks/RESULTS.md; fails if something became a third slower than when it
 # was last called here. Wants a machine that does nothing else, and about ten minutes.

@@ -56,6 +56,14 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+LONG_FILES = ("test_slurm.py", "test_faults_models.py", "test_launch.py", "test_arrow_judge.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that wait for other processes, or take longest, go first: or one process ends long after the other."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
 @pytest.fixture
 def tally(record_property: Callable[[str, object], None]) -> Iterator[dict[str, int]]:
     """What a test of faults counts: tries; finished things that were lost; wrong things that were believed."""
