@@ -187,11 +187,11 @@ def test_a_tier_changes_how_long_a_model_is_trained_and_not_how_often_it_looks(
         assert run.recipe.config.objects == 3
         assert run.recipe.training.steps > 1_000
     changed = Request(
-        "dmvae_objectives", tier, seeds=1, changes=(("model.steps", "5"), ("training.steps", "7"))
+        "dmvae_objectives", tier, seeds=1, changes=(("model.objects", "5"), ("model.steps", "7"))
     )
     for cell in plan(changed, Workspace(Path("nowhere"))).cells:
         assert cell.run is not None
-        assert (cell.run.recipe.config.steps, cell.run.recipe.training.steps) == (5, 7)
+        assert (cell.run.recipe.config.objects, cell.run.recipe.training.steps) == (5, 7)
 
 
 def test_under_the_papers_labels_stands_the_papers_objective() -> None:
