@@ -95,7 +95,7 @@ class Cluster:
         """A controller that is started again when it crashes, as systemd would do (Restart=on-failure).
 
         Debian 12's (22.05.8) has been seen to die of a null pointer (kernel log: "srvcn: segfault at 0 in
-        slurmctld-wlm") while it heard of a node that had come back. It reads its state from the disk and goes on.
+        slurmctld-wlm"), once, during the test of a node that dies. It reads its state from the disk and goes on.
         """
         over = threading.Event()
 
