@@ -72,8 +72,7 @@ class Glimpses(Appearance):
 
     def infer(self, glimpse: Tensor, memory: None, draw: Draw) -> tuple[Tensor, Belief]:
         """z_what from q(z_what | glimpse)."""
-        mean, log_std = self.encoder(glimpse).float().chunk(2, -1)
-        q = Gaussian(mean, log_std.clamp(-6, 2).exp())
+        q = Gaussian.bounded(self.encoder(glimpse))
         what = q.mean if draw == "mode" else q.sample()
         return what, Belief(*q, what)
 

@@ -152,7 +152,7 @@ class Memory(Appearance):
 
     def variation(self, m: Tensor) -> Gaussian:
         """p(ε | m)."""
-        return _gaussian(self.epsilon_prior(m))
+        return Gaussian.bounded(self.epsilon_prior(m))
 
     def infer(self, glimpse: Tensor, keys: Tensor, draw: Draw) -> tuple[Tensor, Belief]:
         """The type by addressing, then ε from the glimpse and what was read from the memory."""
@@ -167,7 +167,7 @@ class Memory(Appearance):
             weights = F.one_hot(index, self.config.memory).to(log_q.dtype)
             drawn = weights.log()
         m = weights @ self.slots
-        q = _gaussian(self.epsilon_posterior(torch.cat([glimpse, m], -1)))
+        q = Gaussian.bounded(self.epsilon_posterior(torch.cat([glimpse, m], -1)))
         epsilon = q.mean if draw == "mode" else q.sample()
         return torch.cat([weights, epsilon], -1), Belief(log_q, drawn, m, *q, epsilon)
 
@@ -229,8 +229,3 @@ class Memory(Appearance):
         recognised = (log_q.argmax(1) == own).float().mean()
         terms |= {"information": information, "recognised": recognised}
         return self.gamma * information, terms
-
-
-def _gaussian(raw: Tensor) -> Gaussian:
-    mean, log_std = raw.float().chunk(2, -1)
-    return Gaussian(mean, log_std.clamp(-6, 2).exp())

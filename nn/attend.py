@@ -251,8 +251,7 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
             seen = torch.cat([embedded, last], 1)
             state = self.lstm(seen, state)
             logit = self.presence(state[0]).float()[:, 0]
-            mean, log_std = self.where(state[0]).float().chunk(2, 1)
-            where = Gaussian(mean, log_std.clamp(-6, 2).exp())
+            where = Gaussian.bounded(self.where(state[0]))
             pose = where.mean if draw == "mode" else where.sample()
             scale, shift = self.window(pose)
             glimpse = crop(source, scale[:, None], shift[:, None], config.glimpse).flatten(1)

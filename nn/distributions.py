@@ -40,6 +40,12 @@ class Gaussian(NamedTuple):
         mean, s = raw.float().chunk(2, dim)
         return cls(mean, F.softplus(s))
 
+    @classmethod
+    def bounded(cls, raw: Tensor) -> Gaussian:
+        """From [mean, log std] stacked along the last axis, the log std kept in [-6, 2]; in fp32, as `split`."""
+        mean, log_std = raw.float().chunk(2, -1)
+        return cls(mean, log_std.clamp(-6, 2).exp())
+
     def sample(self) -> Tensor:
         """One reparametrised draw."""
         return self.mean + self.std * normal(self.mean)
