@@ -275,6 +275,60 @@ class Attends(abc.ABC):
         """The steps taken on each image: latents drawn from the posterior, or its mode (a presence above one half)."""
 
 
+class Drawing(NamedTuple):
+    """How an image is drawn, `T` parts (strokes, say) one after another.
+
+    present: (B, T) in {0, 1}; 0 from the first 0 on. canvas: (B, T, C, H, W) in [0, 1], the image after each part.
+    what: (B, T, D), each part in a frame of its own. where: (B, T, 4), that frame: shift x, shift y (the canvas is
+    [-1, 1]), scale, angle in radians.
+    """
+
+    present: Tensor
+    canvas: Tensor
+    what: Tensor
+    where: Tensor
+
+
+class Draws(abc.ABC):
+    """A model that draws an image again, part by part, and decides when to stop."""
+
+    @abc.abstractmethod
+    def draw(self, x: Tensor, sample: bool = True) -> Drawing:
+        """The parts of each image: latents drawn from the posterior, or its mode (a presence above one half)."""
+
+
+class Completes(abc.ABC):
+    """A model that goes on with a drawing that somebody has begun."""
+
+    @abc.abstractmethod
+    def begin(self, n: int) -> Tensor:
+        """n drawings of one part, from the prior: (n, C, H, W) in [0, 1]."""
+
+    @abc.abstractmethod
+    def complete(self, x: Tensor, draws: int) -> Tensor:
+        """`draws` ways to go on from each begun drawing, from the prior: (B, draws, C, H, W) in [0, 1]."""
+
+
+class Varies(abc.ABC):
+    """A model that draws new exemplars of what it is shown."""
+
+    @abc.abstractmethod
+    def vary(self, x: Tensor, draws: int) -> Tensor:
+        """`draws` new exemplars of each image: (B, draws, C, H, W) in [0, 1]."""
+
+
+class Matches(abc.ABC):
+    """A model that says how likely one image is as another exemplar of what a second one shows."""
+
+    @abc.abstractmethod
+    def match(self, support: Tensor, query: Tensor, parses: int, steps: int) -> Tensor:
+        """log p(query | support) up to a constant: (S, C, H, W), (Q, C, H, W) -> (Q, S), nats.
+
+        parses: how many explanations of each support image are tried. steps: of gradient descent that fit each of
+        them to each query. Gradients are switched on inside where the caller has switched them off.
+        """
+
+
 class Remembers(abc.ABC):
     """A model with a memory whose slots stand for kinds of things."""
 

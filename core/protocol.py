@@ -105,10 +105,10 @@ class Deviation:
 class Protocol:
     """What every protocol says; use Table, Plot or Gallery.
 
-    paper: the citation of the published item. train: dataset label -> dataset that its models are trained on,
-    where that is another one (transfer). seeds: as many as at tier `paper`. seeds_at: tier -> how many, where that is
-    not the tier's own: where the spread over seeds is part of the question. only: model label -> the metric labels
-    it has cells for (all when absent). sizes: tier -> the blocks of cells that are made at that tier, where the whole
+    paper: the citation of the published item. train: label of a model or of a dataset -> the dataset that is trained
+    on there, where it is not the one that is measured on (transfer); the model's wins. seeds: as many as at tier
+    `paper`. seeds_at: tier -> how many, where that is not the tier's own: where the spread over seeds is part of the
+    question. only: model label -> the metric labels it has cells for (all when absent). sizes: tier -> the blocks of cells that are made at that tier, where the whole
     would be too long for it; whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
     by_hand: metric label -> dataset label -> what the paper's authors, who judged samples by eye, called a success;
@@ -136,6 +136,11 @@ class Protocol:
         """How many seeds this protocol has at a tier."""
         return self.seeds_at.get(tier) or TIERS[tier].seeds or self.seeds
 
+    def trained_on(self, model_label: str, dataset_label: str) -> Spec:
+        """The dataset that a cell's model is trained on."""
+        own = self.train.get(dataset_label, self.datasets[dataset_label])
+        return self.train.get(model_label, own)
+
     def cells(self, name: str, seeds: int, tier: TierName = "paper") -> Iterator[Cell]:
         """All cells of a tier in reading order, seeds innermost."""
         blocks = self.sizes.get(tier, ({},))
@@ -146,7 +151,7 @@ class Protocol:
                     labels = (model_label, dataset_label, metric_label)
                     if not any(_holds(block, labels) for block in blocks):
                         continue
-                    train = self.train.get(dataset_label, dataset_spec)
+                    train = self.trained_on(model_label, dataset_label)
                     specs = (model_spec, train, dataset_spec, self.metrics[metric_label])
                     for seed in range(seeds):
                         yield Cell(name, *labels, *specs, seed)

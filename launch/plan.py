@@ -154,7 +154,7 @@ def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> boo
 
 def _paper_dataset(protocol: Protocol, cell: Cell) -> Spec:
     """What the protocol trains on, before any tier or change."""
-    return protocol.train.get(cell.dataset_label, protocol.datasets[cell.dataset_label])
+    return protocol.trained_on(cell.model_label, cell.dataset_label)
 
 
 def in_order(rows: Iterable[ResultRow], protocol: Protocol) -> list[ResultRow]:

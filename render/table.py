@@ -407,6 +407,7 @@ def _is_pending(protocol: Protocol, key: tuple[str, str, str]) -> bool:
     specs = (
         protocol.models.get(model),
         protocol.datasets.get(dataset),
+        protocol.train.get(model),
         protocol.train.get(dataset),
         protocol.metrics.get(metric),
     )
