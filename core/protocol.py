@@ -108,8 +108,8 @@ class Protocol:
     paper: the citation of the published item. train: label of a model or of a dataset -> the dataset that is trained
     on there, where it is not the one that is measured on (transfer); the model's wins. seeds: as many as at tier
     `paper`. seeds_at: tier -> how many, where that is not the tier's own: where the spread over seeds is part of the
-    question. only: model label -> the metric labels it has cells for (all when absent). sizes: tier -> the blocks of cells that are made at that tier, where the whole
-    would be too long for it; whoever names others gets them.
+    question. only: model label -> the metric labels it has cells for (all when absent). sizes: tier -> the blocks of
+    cells that are made at that tier, where the whole would be too long for it; whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
     by_hand: metric label -> dataset label -> what the paper's authors, who judged samples by eye, called a success;
     a labelling page asks it of people (render/label.py).
