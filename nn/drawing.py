@@ -40,6 +40,7 @@ from ..core.model import (
 from . import nvil
 from .blocks import tanh_mlp
 from .distributions import Bernoulli, pixel_log_prob
+from .dropout import half
 
 Draw = Literal["sample", "mode"]
 HIDDEN = 256
@@ -110,7 +111,7 @@ class Features(nn.Module):
 
     def head(self, maps: Tensor) -> Tensor:
         """(B, 16 (S - 4)²) -> (B, F); every call draws a dropout of its own."""
-        found: Tensor = self.vector(F.dropout(maps, 0.5, self.training))
+        found: Tensor = self.vector(half(maps, self.training))
         return found
 
     def forward(self, image: Tensor) -> Tensor:
