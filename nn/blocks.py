@@ -226,3 +226,12 @@ def mlp(*sizes: int) -> nn.Sequential:
     for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def tanh_mlp(inner: int, outer: int, *, hidden: int = 2, width: int = 256) -> nn.Sequential:
+    """`hidden` layers of `width` with tanh, then a linear one."""
+    sizes = [inner, *[width] * hidden]
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.Tanh()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outer))

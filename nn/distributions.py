@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,54 @@ class Gaussian(NamedTuple):
         return 0.5 * (ratio.square() + ((self.mean - mean) / std).square() - 1) - ratio.log()
 
 
+class Tilted(NamedTuple):
+    """N(mean, L Lᵀ) over the last axis, L diagonal but for one entry that ties the second coordinate to the first.
+
+    mean: (..., D). diagonal: (..., D), of L. corner: (...,), L[1, 0]; not a correlation.
+    """
+
+    mean: Tensor
+    diagonal: Tensor
+    corner: Tensor
+
+    def sample(self) -> Tensor:
+        """One reparametrised draw: (..., D)."""
+        noise = normal(self.mean)
+        tilt = F.pad((self.corner * noise[..., 0])[..., None], (1, self.mean.shape[-1] - 2))
+        return self.mean + self.diagonal * noise + tilt
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density: (..., D) -> (...,)."""
+        x, y, *others = ((z - self.mean) / self.diagonal).unbind(-1)
+        y = y - self.corner / self.diagonal[..., 1] * x
+        squares = x.square() + y.square()
+        for other in others:
+            squares = squares + other.square()
+        return -0.5 * squares - self.diagonal.log().sum(-1) - HALF_LOG_2PI * z.shape[-1]
+
+
+class Mixture(NamedTuple):
+    """A mixture of K of them. logits: (..., K). parts: (..., K, D), (..., K, D), (..., K)."""
+
+    logits: Tensor
+    parts: Tilted
+
+    def sample(self) -> Tensor:
+        """One draw: (..., D); no gradient reaches the choice of the component."""
+        gumbel = -(-uniform(self.logits).clamp(1e-7, 1 - 1e-7).log()).log()
+        chosen = (self.logits + gumbel).argmax(-1)[..., None]
+        wide = chosen[..., None].expand(*chosen.shape, self.parts.mean.shape[-1])
+        return Tilted(
+            self.parts.mean.gather(-2, wide)[..., 0, :],
+            self.parts.diagonal.gather(-2, wide)[..., 0, :],
+            self.parts.corner.gather(-1, chosen)[..., 0],
+        ).sample()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density: (..., D) -> (...,)."""
+        return (self.logits.log_softmax(-1) + self.parts.log_prob(z[..., None, :])).logsumexp(-1)
+
+
 class Bernoulli(NamedTuple):
     """Presence variables, by logit."""
 
@@ -123,6 +171,16 @@ def bernoulli_log_prob(x: Tensor, mean: Tensor, margin: float) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         c, x = mean.float().clamp(margin, 1 - margin), x.float()
         return (x * c.log() + (1 - x) * (-c).log1p()).sum((-3, -2, -1))
+
+
+def pixel_log_prob(
+    x: Tensor, mean: Tensor, scale: Tensor, kind: Literal["laplace", "normal"]
+) -> Tensor:
+    """log p(x | mean, scale) of independent pixels, summed over the last three axes. scale: (C, H, W) or broadcast."""
+    error = (x.float() - mean.float()).abs() / scale
+    if kind == "laplace":
+        return -(error + (2 * scale).log()).sum((-3, -2, -1))
+    return -(0.5 * error.square() + scale.log() + HALF_LOG_2PI).sum((-3, -2, -1))
 
 
 def ceiling(dimensions: int, sigma: float) -> float:

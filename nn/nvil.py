@@ -25,6 +25,36 @@ def surrogate(log_q: Tensor, before: Tensor, reward: Tensor, baseline: Tensor) -
     return (before * log_q * signal).sum(1)
 
 
+class Standardised(nn.Module):
+    """Signals less their running mean, over their running standard deviation where that exceeds 1 (Mnih & Gregor, 3.2).
+
+    The first batch sets the statistics; later ones move them by `1 - decay`. Only signals of decisions made count.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    updates: Tensor
+
+    def __init__(self, decay: float = 0.8) -> None:
+        super().__init__()
+        self.decay = decay
+        for name, value in (("mean", 0.0), ("variance", 1.0), ("updates", 0.0)):
+            self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, signal: Tensor, before: Tensor) -> Tensor:
+        """(B, T), (B, T) -> (B, T); in training the batch is counted first, as the authors of DooD do."""
+        signal = signal.detach()
+        if self.training:
+            made = before.sum().clamp(min=1)
+            mean = (before * signal).sum() / made
+            variance = (before * (signal - mean).square()).sum() / made
+            share = torch.where(self.updates == 0, 1.0, 1 - self.decay)
+            self.mean.lerp_(mean, share)
+            self.variance.lerp_(variance, share)
+            self.updates += 1
+        return (signal - self.mean) / self.variance.sqrt().clamp(min=1)
+
+
 class Baseline(nn.Module):
     """Predicts each step's reward from the image and the latents before it: an LSTM, then one hidden layer.
 
