@@ -106,8 +106,9 @@ class Features(nn.Module):
         self.vector = tanh_mlp(16 * (side - 4) ** 2, features, hidden=1)
 
     def maps(self, image: Tensor) -> Tensor:
-        """(B, 1, S, S) -> (B, 16 (S - 4)²)."""
-        return F.relu(self.second(F.relu(self.first(image)))).flatten(1)
+        """(B, 1, S, S) -> (B, 16 (S - 4)²), channels innermost, as convolutions leave them."""
+        found = F.relu(self.second(F.relu(self.first(image))))
+        return found.permute(0, 2, 3, 1).flatten(1)
 
     def head(self, maps: Tensor) -> Tensor:
         """(B, 16 (S - 4)²) -> (B, F); every call draws a dropout of its own."""
