@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
@@ -252,7 +252,7 @@ def parser() -> argparse.ArgumentParser:
         "fetch the files of a dataset, verify that they are the right ones, or render its images",
     )
     data.add_argument("action", choices=("fetch", "verify", "render", "unpack"))
-    data.add_argument("name", metavar="NAME")
+    data.add_argument("name", metavar="NAME", help="a dataset's, or all (of fetch and verify)")
     data.add_argument(
         "archive", nargs="?", type=Path, metavar="FILE", help="the archive to unpack (arrow_room)"
     )
@@ -690,17 +690,46 @@ def _data(arguments: argparse.Namespace) -> int:
                 _say(f"{what}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
         with progress.watched_by(watch):
-            for path in _registry.fetch(arguments.name):
-                print(path)
+            _each(_registry.fetchable(), arguments.name, _fetch)
         return HOLDS
-    checks = _registry.verify(arguments.name)
+    _each(_registry.datasets(), arguments.name, _verify)
+    return HOLDS
+
+
+def _each(known: Sequence[str], name: str, act: Callable[[str], None]) -> None:
+    """Do something with the files of one dataset, or with those of all: what fails then stops none of the others."""
+    if name != "all":
+        act(name)
+        return
+    failures = []
+    for one in known:
+        try:
+            act(one)
+        except DataError as error:
+            failures.append(f"{one}: {error}")
+            _say(failures[-1])
+    if failures:
+        names = ", ".join(failure.partition(":")[0] for failure in failures)
+        raise DataError(
+            f"{len(failures)} of {len(known)} datasets are not whole: {names}; what was wrong is above"
+        )
+
+
+def _fetch(name: str) -> None:
+    from .data import _registry
+
+    for path in _registry.fetch(name):
+        print(path)
+
+
+def _verify(name: str) -> None:
+    from .data import _registry
+
+    checks = _registry.verify(name)
     for check in checks:
         print(check)
     if not all(check.ok for check in checks):
-        raise DataError(
-            f"{arguments.name} is not whole; mend it with `reprise data fetch {arguments.name}`"
-        )
-    return HOLDS
+        raise DataError(f"{name} is not whole; mend it with `reprise data fetch {name}`")
 
 
 def _render(arguments: argparse.Namespace) -> int:

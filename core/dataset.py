@@ -28,6 +28,8 @@ class DatasetInfo:
     objects: the most objects one image can hold; 0 where that means nothing.
     stand_in: what these images are called where they stand in for the published ones ("ArrowRoom-R"); "" where they
     are the published ones. It is written into every row, and no number measured on them is comparable in value.
+    stand_in_train: the same where only the training and validation images are others ("partial KMNIST"): whoever is
+    only measured on this data set's test images is comparable.
     """
 
     name: str
@@ -35,6 +37,12 @@ class DatasetInfo:
     pixels: Literal["gray", "binary", "rgb"] = "gray"
     objects: int = 0
     stand_in: str = ""
+    stand_in_train: str = ""
+
+    def standing_in(self, *splits: Split) -> str:
+        """What the images of these splits are called where any of them stand in for the published ones; else ""."""
+        only_test = all(split == "test" for split in splits)
+        return self.stand_in or ("" if only_test else self.stand_in_train)
 
 
 class Images(Protocol):

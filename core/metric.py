@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import reductions
-from .dataset import Dataset
+from .dataset import Dataset, Split
 from .errors import ContractError
 from .spec import Value
 
@@ -53,6 +53,7 @@ class Metric(abc.ABC):
     requires: the classes a model must derive from; a cell whose model lacks one reads "n/a".
     tiers: options that a tier changes; a protocol's own options win.
     version: raise it when the same options begin to mean another number.
+    reads: the splits whose images the number depends on: where they stand in for the published ones, its row says so.
     reduction: how the number follows from the stored arrays (core/reductions.py), "" where it does not: then nobody
     who has the arrays alone can make it again.
     """
@@ -61,6 +62,7 @@ class Metric(abc.ABC):
     requires: ClassVar[tuple[type, ...]] = ()
     version: ClassVar[int] = 1
     tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
+    reads: ClassVar[tuple[Split, ...]] = ("test",)
     reduction: ClassVar[str] = "mean(value)"
 
     @property

@@ -98,9 +98,13 @@ def _mnist(root: Path) -> dict[str, NDArray[np.uint8]]:
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """A gzipped idx file of unsigned bytes, the format of MNIST. Raises ValueError if it is not one."""
     with gzip.open(path) as file:
-        content = file.read()
+        return parse_idx(file.read(), path.name)
+
+
+def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
+    """The array of an unpacked idx file of unsigned bytes. Raises ValueError, with its name, if it is not one."""
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path.name} does not begin like an idx file of unsigned bytes")
+        raise ValueError(f"{name} does not begin like an idx file of unsigned bytes")
     axes = content[3]
     shape = struct.unpack_from(f">{axes}i", content, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()

@@ -290,7 +290,15 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         cell=digest,
         dialect=metric.dialect,
         stand_in=", ".join(
-            dict.fromkeys(filter(None, (run.data.info.stand_in, data.info.stand_in)))
+            dict.fromkeys(
+                filter(
+                    None,
+                    (
+                        run.data.info.standing_in("train"),
+                        data.info.standing_in(*metric.reads),
+                    ),
+                )
+            )
         ),
         better=metric.better,
     )

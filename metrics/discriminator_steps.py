@@ -41,6 +41,7 @@ class DiscriminatorSteps(Metric):
     """
 
     better = "higher"
+    reads = ("train", "test")
     reduction = "steps_until(accuracy)"
     tiers: ClassVar = {
         "demo": {"pool": 320, "held_out": 100, "cap": 120, "every": 10, "batch": 16, "repeats": 1},

@@ -50,6 +50,7 @@ class WhatClassification(Metric):
     """
 
     better = "higher"
+    reads = SPLITS
     requires = (Locates,)
     tiers: ClassVar = {
         "demo": {"vectors": 1_000, "images": 100},
