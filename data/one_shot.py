@@ -24,7 +24,8 @@ from ..core.errors import DataError, UsageError
 from ..core.randomness import stream
 from ..core.workspace import data_root
 from . import _counter, _digits, _omniglot
-from .glyphs import resized
+from ._glyph_files import Images
+from .glyphs import framed_digits, resized
 
 __all__ = ["OneShot"]
 
@@ -110,9 +111,9 @@ def _episodes(data: OneShot, root: Path) -> _Episodes:
     return made
 
 
-def _of_digits(episodes: int) -> _digits.Digits:
-    """(E * 20, 8, 8): of every class two test digits, the first to learn from."""
-    image, label = _digits.digits("digits", "test")
+def _of_digits(episodes: int) -> Images:
+    """(E * 20, 12, 12): of every class two test digits, the first to learn from."""
+    image, label = framed_digits("test")
     classes = [np.flatnonzero(label == digit) for digit in range(10)]
     rows, labels = [], []
     for episode in range(episodes):
@@ -125,4 +126,4 @@ def _of_digits(episodes: int) -> _digits.Digits:
         order = _counter.shuffled(stream("one shot", episode, "queries"), 10)
         rows += [*pairs[:, 0], *pairs[order, 1]]
         labels += [*range(10), *order]
-    return _digits.Digits(image[np.array(rows)], np.array(labels, dtype=np.int64))
+    return Images(image[np.array(rows)], np.array(labels, dtype=np.int64))

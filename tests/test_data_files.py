@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
+import re
 import struct
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from reprise.cli import main
 from reprise.core import progress
 from reprise.core.dataset import SPLITS
 from reprise.core.errors import DataError, UsageError
@@ -220,7 +223,134 @@ def test_an_unknown_name_gets_the_nearest() -> None:
     for act in (_registry.fetch, _registry.verify):
         with pytest.raises(UsageError, match="did you mean 'mnist'"):
             act("mnits")
-    assert _registry.datasets() == ["hanzi", "mnist"]
+    assert _registry.datasets() == [
+        "emnist", "hanzi", "kmnist", "mnist", "omniglot", "one_shot", "quickdraw"
+    ]  # fmt: skip
+
+
+# --- files whose digest nobody publishes, and all data sets at once -------------------------------------------------
+
+
+def register_unpublished(monkeypatch: pytest.MonkeyPatch, *manners: str) -> Path:
+    """`register`, of a file that has neither digest nor size."""
+    path = register(monkeypatch, *manners)
+    ((file,),) = _registry.FILES["toy"]
+    unpublished = dataclasses.replace(file, sha256="", size=None)
+    monkeypatch.setitem(_registry.FILES, "toy", ((unpublished,),))
+    return path
+
+
+def test_a_file_without_a_digest_is_trusted_once_and_held_to_it(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = register_unpublished(monkeypatch, "good")
+    (missing,) = _registry.verify("toy")
+    assert (missing.ok, missing.finding) == (False, "missing")
+    assert _registry.fetch("toy") == [path]
+    assert path.read_bytes() == CONTENT
+    assert path.with_name("toy.bin.sha256").read_text() == f"{SHA256}  toy.bin\n"
+    (check,) = _registry.verify("toy")
+    assert check.ok
+    assert "none is published" in check.finding
+    _registry.fetch("toy")
+    assert len(asked) == 1
+    path.write_bytes(CONTENT[:-1])
+    (check,) = _registry.verify("toy")
+    assert not check.ok
+    assert f"when it was fetched {SHA256}" in check.finding
+    with pytest.raises(DataError, match=r"changed.*reprise data fetch toy"):
+        _registry.checked("toy", _registry.FILES["toy"][0][0])
+    assert _registry.fetch("toy") == [path]
+    assert path.read_bytes() == CONTENT
+
+
+def test_half_a_file_without_a_digest_is_never_trusted(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = register_unpublished(monkeypatch, "cut")
+    with pytest.raises(DataError, match="no mirror gave"):
+        _registry.fetch("toy")
+    assert not path.exists()
+    assert not path.with_name("toy.bin.sha256").exists()
+    register_unpublished(monkeypatch, "good")
+    _registry.fetch("toy")
+    assert path.read_bytes() == CONTENT
+    assert {range_ for _, range_ in asked} == {
+        None
+    }  # in one piece: two halves could be of two files
+
+
+def test_a_file_without_a_digest_that_was_put_there_is_left_to_who_reads_it(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = register_unpublished(monkeypatch, "good")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"something")
+    (check,) = _registry.verify("toy")
+    assert check.ok
+    assert "checked when read" in check.finding
+    assert _registry.checked("toy", _registry.FILES["toy"][0][0]) == path
+    _registry.fetch("toy")  # nobody knows that it is whole
+    assert path.read_bytes() == CONTENT
+
+
+def test_all_data_sets_are_fetched_and_one_that_fails_stops_no_other(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {}
+    for name, manner in (("a", "dead"), ("b", "good"), ("c", "good")):
+        register(monkeypatch, manner)
+        ((file,),) = _registry.FILES["toy"]
+        made[name] = ((dataclasses.replace(file, path=f"{name}/toy.bin"),),)
+    by_hand = ((_registry.File("d.npz", SHA256, len(CONTENT)),),)
+    monkeypatch.setattr(_registry, "FILES", {**made, "d": by_hand})
+    assert main(["data", "fetch", "all"]) == 3
+    said = capsys.readouterr()
+    assert "1 of 3 datasets are not whole: a;" in said.err
+    assert "/b/toy.bin" in said.out
+    assert "/c/toy.bin" in said.out
+    monkeypatch.setattr(_registry, "FILES", {"b": made["b"], "c": made["c"]})
+    before = len(asked)
+    assert main(["data", "fetch", "all"]) == 0
+    assert main(["data", "verify", "all"]) == 0
+    assert len(asked) == before
+    (data_root() / "c" / "toy.bin").unlink()
+    assert main(["data", "verify", "all"]) == 3
+    assert "1 of 2 datasets are not whole: c;" in capsys.readouterr().err
+
+
+def test_every_file_has_a_digest_or_is_of_no_known_size() -> None:
+    """A size or a digest that was made up would be worse than none."""
+    for layouts in _registry.FILES.values():
+        for file in (file for files in layouts for file in files):
+            if file.sha256:
+                assert re.fullmatch("[0-9a-f]{64}", file.sha256), file.path
+                assert file.size is not None
+                assert file.size > 0
+            else:
+                assert file.size is None
+                assert file.urls
+    parts = {
+        name for name, layouts in _registry.FILES.items() for files in layouts if files[0].part
+    }
+    assert parts == {"emnist", "kmnist", "quickdraw"}
+
+
+def test_a_part_serves_only_who_asks_for_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REPRISE_DATA", str(tmp_path))
+    whole = _registry.File("whole.bin", SHA256, len(CONTENT))
+    part = _registry.File("part.bin", SHA256, len(CONTENT), part="half of it")
+    monkeypatch.setitem(_registry.FILES, "toy", ((whole,), (part,)))
+    (tmp_path / "part.bin").write_bytes(CONTENT)
+    assert _registry.present("toy", part=True) == (part,)
+    with pytest.raises(DataError, match=r"part.bin is, but holds only a part: half of it\); fetch"):
+        _registry.present("toy")
+    (check,) = _registry.verify("toy")
+    assert "a part: half of it" in check.finding
+    (tmp_path / "whole.bin").write_bytes(CONTENT)
+    assert _registry.present("toy") == _registry.present("toy", part=True) == (whole,)
 
 
 # --- MNIST's two layouts ------------------------------------------------------------------------------------------
