@@ -78,7 +78,9 @@ class DifferenceAIR(PartByPart):
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
         """The authors' settings: DooD's but for β = 5; on Omniglot the likelihood is Gaussian."""
-        kind: Literal["laplace", "normal"] = "normal" if data.name == "omniglot" else "laplace"
+        kind: Literal["laplace", "normal"] = (
+            "normal" if data.name.partition("-")[0] == "omniglot" else "laplace"
+        )
         return Recipe(DifferenceAIRConfig(likelihood=kind), published(data))
 
     # From parts to an image.

@@ -138,7 +138,7 @@ class DooD(PartByPart, Completes):
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
         """The authors' settings; on Omniglot and synthetic strokes q(o) and the pen start elsewhere (spec 3.3)."""
-        thin = data.name in ("omniglot", "strokes")
+        thin = data.name.partition("-")[0] in ("omniglot", "strokes")
         own = DooDConfig(
             stop_bias=10.0, global_slope_bias=4.0, local_bias_sigma=-4.0, local_bias_slope=4.0
         )
