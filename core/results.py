@@ -70,7 +70,11 @@ class ResultRow:
 TIMING = ("train_seconds", "measure_seconds", "finished")
 
 Confidence = Literal[
-    "clean", "doubtful digit", "read off a figure", "recovered from the authors' files"
+    "clean",
+    "doubtful digit",
+    "read off a figure",
+    "recovered from the authors' files",
+    "recovered, doubtful",
 ]
 
 
@@ -81,6 +85,8 @@ class PublishedValue:
     model, dataset, metric: labels as printed, those of the protocol. value: None where the paper gives none (then
     `note` says so). printed: the text as it stands in the paper, so that its digits are known.
     spread and spread_kind: e.g. 0.3 and "std over 5 seeds". n: what it was computed from (250 images), if said.
+    A percentage is printed "73.5%", and its value is the fraction 0.735, as a metric measures it.
+    confidence: "recovered, doubtful" where the authors' files leave a doubt, which `note` names.
     dialect: the `key=value` words that our dialect must also say for the two to be comparable; none if empty.
     page: a number, or the section where the text at hand is not divided into pages ("section 2.1").
     Every value is read a second time, in protocols/second_reading/.
@@ -116,7 +122,7 @@ class PublishedValue:
         if self.value is None or not digits:
             return None
         decimals = len(digits.partition(".")[2])
-        unit = 1e6 if self.printed.strip().endswith("M") else 1.0
+        unit = {"M": 1e6, "%": 0.01}.get(self.printed.strip()[-1], 1.0)
         return float(0.5 * 10.0**-decimals * unit)
 
 

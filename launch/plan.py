@@ -227,7 +227,9 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     """Apply the tier and the changes; settle what needs no measuring."""
     for part in (cell.model, cell.train, cell.dataset, cell.metric):
         if part.name in protocol.pending and not spec.exists(part):
-            return _settled(cell, tier, "not available yet", f"{part.kind} {part.name} is to come")
+            return _settled(
+                cell, tier, "not available yet", f"{part.kind} {part.name} is not implemented yet"
+            )
     label: dict[str, Value] = {}
 
     def options(part: Spec) -> Spec:

@@ -34,6 +34,7 @@ CONFIDENCE_MARKS = {
     "doubtful digit": ("†", "last digit doubtful in the copy at hand"),
     "read off a figure": ("‡", "read off a figure"),
     "recovered from the authors' files": ("§", "recovered from the authors' files"),
+    "recovered, doubtful": ("¶", "recovered from the authors' files, which leave a doubt"),
 }
 STAND_IN_MARK = "*"  # one more of them for each further kind of stand-in data on a page
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -375,11 +376,13 @@ class _Number:
         sign = "+" if signed else ""
         if self.exact or self.printed.endswith(("M", "k")):
             text = f"{value:{sign},.0f}"
+        elif self.printed.endswith("%"):
+            text = f"{100 * value:{sign}.{self.decimals or 0}f}%"
         elif self.decimals is not None:
             text = f"{value:{sign}.{self.decimals}f}"
         else:
             text = ("+" if signed and value > 0 else "") + _short(value)
-        if signed and not text.strip("+-0."):
+        if signed and not text.strip("+-0.%"):
             text = text[1:]  # neither +0 nor -0
         return text.replace("-", "−")
 
@@ -603,7 +606,7 @@ def to_latex(table: ResultTable) -> str:
     out += [f"    {' & '.join(escape_latex(str(f)) for f in line)} \\\\" for line in grid.lines]
     out += [r"    \bottomrule", r"  \end{tabular}"]
     notes = [f"{note.mark} {note.text}." for note in table.footnotes]
-    if used := [n for n in notes if n[0] in "†‡§*"]:
+    if used := [n for n in notes if n[0] in "†‡§¶*"]:
         out.append(rf"  \par\smallskip\footnotesize {escape_latex(' '.join(used))}")
     out.append(r"\end{table}")
     return "\n".join(out) + "\n"
@@ -638,6 +641,7 @@ _LATEX = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     "§": r"$^\S$",
+    "¶": r"$^\P$",
     "*": r"$^*$",
     "β": r"$\beta$",
 }

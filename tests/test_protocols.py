@@ -109,7 +109,11 @@ def test_a_protocol_says_what_it_asks_costs_and_expects(name: str) -> None:
     _, protocol, text = protocols.load(name)
     first, *paragraphs = text.strip().split("\n\n")
     assert first.endswith("?"), "the first line is the question"
-    citation = {"gnm": "Jiang & Ahn 2020", "dmvae": "Min et al. 2020"}[name.partition("_")[0]]
+    citation = {
+        "gnm": "Jiang & Ahn 2020",
+        "dmvae": "Min et al. 2020",
+        "dood": "Liang et al. 2022",
+    }[name.partition("_")[0]]
     assert protocol.paper.startswith(citation)
     assert any(paragraph.startswith("Cost") for paragraph in paragraphs)
     assert any(paragraph.startswith("Expect") for paragraph in paragraphs)
