@@ -39,6 +39,7 @@ class LinearProbe(Metric):
     better = "higher"
     requires = (Draws,)
     reduction = "fraction(verdict)"
+    reads: ClassVar[tuple[Split, ...]] = ("train", "test")
     tiers: ClassVar = {
         "demo": {"train": 500, "images": 100},
         "mini": {"train": 10_000, "images": 2_000},

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..core.dataset import Dataset
+from ..core.dataset import Dataset, Split
 from ..core.errors import NothingToMeasure, UsageError
 from ..core.metric import Measurement, Metric
 from ..core.model import Draws
@@ -42,6 +42,7 @@ class Silhouette(Metric):
     better = "higher"
     requires = (Draws,)
     reduction = "mean(silhouette)"
+    reads: ClassVar[tuple[Split, ...]] = ("train",)
     tiers: ClassVar = {"demo": {"vectors": 400, "shown": 200}, "mini": {"shown": 2_000}}
 
     clusters: int = 8

@@ -72,6 +72,9 @@ class Drawer(nn.Module, Draws, Completes, Varies, Matches):
         error = self.error * torch.rand(len(x), 1, 1, 1, 1)
         return Drawing(present, (canvas + error).clamp(0, 1), what, where)
 
+    def sample(self, n: int) -> Tensor:
+        return torch.rand(n, 1, SIDE, SIDE)
+
     def begin(self, n: int) -> Tensor:
         begun = torch.zeros(n, 1, SIDE, SIDE)
         begun[:, :, :2] = 1

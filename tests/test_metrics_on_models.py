@@ -52,6 +52,7 @@ TINY_OF_READERS = [
 TINY_OF_DRAWERS = [
     metric("completions"), metric("drawings", images=3), metric("drawings", best_of=2), metric("exemplars"),
     metric("linear_probe"), metric("part_counts"), metric("part_counts", quantity="at_cap"),
+    metric("fid", images=20), metric("fid", images=20, of="real"),
     metric("silhouette", clusters=3, vectors=60, shown=20), metric("silhouette", clusters=3, vectors=60, dropout=True),
 ]  # fmt: skip
 TINY_OF_RUNS = [
