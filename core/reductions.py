@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from .detection import Detections, average_precision
 from .errors import UsageError
 
-__all__ = ["NAMES", "Arrays", "Reduced", "argument", "digest", "mean", "reduced"]
+__all__ = [
+    "NAMES",
+    "Arrays",
+    "Reduced",
+    "argument",
+    "digest",
+    "frechet_distance",
+    "mean",
+    "reduced",
+]
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -100,11 +109,40 @@ def _average_precision(arrays: Arrays, name: str, words: Mapping[str, str]) -> R
     return Reduced(float(precision.mean(1).mean()), None, len(images))
 
 
+def frechet_distance(means: NDArray[Any], factors: NDArray[Any]) -> float:
+    """The squared Frechet distance of two normal distributions (Dowson & Landau 1982), at least 0.
+
+        |mu_1 - mu_2|^2 + tr(Sigma_1 + Sigma_2 - 2 (Sigma_1 Sigma_2)^(1/2))
+
+    means: (2, D). factors: (2, R, D), of each covariance Sigma = F^T F. No square root of a matrix is taken: the
+    eigenvalues of Sigma_1 Sigma_2 are the squared singular values of F_1 F_2^T, of whatever rank.
+    """
+    means, factors = np.asarray(means, np.float64), np.asarray(factors, np.float64)
+    if (
+        means.ndim != 2
+        or factors.ndim != 3
+        or (2, means.shape[1]) != factors.shape[::2]
+        or len(means) != 2
+    ):
+        raise ValueError(
+            f"expected two means (2, D) and factors (2, R, D); got {means.shape} and {factors.shape}"
+        )
+    shared = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
+    distance = np.square(means[0] - means[1]).sum() + np.square(factors).sum() - 2 * shared
+    return max(0.0, float(distance))
+
+
+def _frechet_distance(arrays: Arrays, name: str, words: Mapping[str, str]) -> Reduced:
+    """Of two sets of `images` features each, from the factors of their covariances and `mean` (2, D)."""
+    return Reduced(frechet_distance(arrays["mean"], arrays[name]), None, int(words["images"]))
+
+
 _FUNCTIONS: Mapping[str, Callable[[Arrays, str, Mapping[str, str]], Reduced]] = {
     "mean": _mean,
     "fraction": _fraction,
     "steps_until": _steps_until,
     "average_precision": _average_precision,
+    "frechet_distance": _frechet_distance,
 }
 NAMES = tuple(_FUNCTIONS)
 

@@ -584,13 +584,16 @@ def test_every_reduction_gives_what_its_metric_gives() -> None:
     score["accuracy"] = score["accuracy"][:1]
     fast = reductions.reduced("steps_until(accuracy)", score, "every=40 target=0.9")
     assert (fast.value, fast.stderr, fast.censored) == (80.0, None, "")
+    normals = {"mean": np.array([[1.0], [4.0]]), "factor": np.array([[[2.0]], [[7.0]]])}
+    far = reductions.reduced("frechet_distance(factor)", normals, "features=domain images=30")
+    assert (far.value, far.stderr, far.n) == (34.0, None, 30)
 
 
 @pytest.mark.parametrize(
     ("reduction", "dialect"),
     [("mean(other)", ""), ("mean()", ""), ("max(value)", ""), ("mean(words)", ""), ("mean(empty)", ""),
      ("fraction(value)", ""), ("steps_until(value)", "every=1 target=1"), ("steps_until(grid)", "target=1"),
-     ("steps_until(grid)", "every=x target=1"), ("mean(nan)", "")],
+     ("steps_until(grid)", "every=x target=1"), ("mean(nan)", ""), ("frechet_distance(grid)", "images=3")],
 )  # fmt: skip
 def test_what_cannot_be_reduced_is_a_sentence(reduction: str, dialect: str) -> None:
     arrays = {

@@ -17,6 +17,8 @@ from reprise.core.spec import Spec, build, metric, model, names
 from reprise.data.multimnist import MultiMNIST
 from reprise.data.scenes import Scenes
 
+from .drawers import Bars, Drawer, Runs
+
 DATA = Scenes("mnist4_10", source="digits", canvas=64, train=40, valid=4, test=12)
 MODELS = [
     model("gnm"), model("gnm", presence="relaxed"), model("vae"), model("convdraw", draw_steps=2), model("ppca"),
@@ -47,6 +49,16 @@ TINY_OF_READERS = [
     metric("average_precision", iou="0.5", interpolation="101-point"),
 ]  # fmt: skip
 
+TINY_OF_DRAWERS = [
+    metric("completions"), metric("drawings", images=3), metric("drawings", best_of=2), metric("exemplars"),
+    metric("linear_probe"), metric("part_counts"), metric("part_counts", quantity="at_cap"),
+    metric("fid", images=20), metric("fid", images=20, of="real"),
+    metric("silhouette", clusters=3, vectors=60, shown=20), metric("silhouette", clusters=3, vectors=60, dropout=True),
+]  # fmt: skip
+TINY_OF_RUNS = [
+    metric("modified_hausdorff"), metric("one_shot", parses=1, steps=1), metric("one_shot", way="two"),
+]  # fmt: skip
+
 
 def made(spec: Spec) -> GenerativeModel[Any]:
     run = Run(
@@ -56,7 +68,7 @@ def made(spec: Spec) -> GenerativeModel[Any]:
     return run.build_model().eval()
 
 
-def measure(how: Metric, it: GenerativeModel[Any], data: Dataset = DATA) -> Measurement:
+def measure(how: Metric, it: Any, data: Dataset = DATA) -> Measurement:
     with seeded(0), torch.no_grad():
         return how(it, data)
 
@@ -71,7 +83,8 @@ def check_that_it_follows(how: Metric, found: Measurement) -> None:
 
 def test_all_metrics_are_tried_here() -> None:
     elsewhere = {"structure_accuracy", "training_loss"}
-    assert {spec.name for spec in (*TINY, *TINY_OF_READERS)} == names("metric").keys() - elsewhere
+    tried = (*TINY, *TINY_OF_READERS, *TINY_OF_DRAWERS, *TINY_OF_RUNS)
+    assert {spec.name for spec in tried} == names("metric").keys() - elsewhere
 
 
 @pytest.mark.parametrize("spec", MODELS, ids=str)
@@ -129,6 +142,18 @@ def test_the_terms_of_a_reader_add_up_to_its_log_weights(spec: Spec) -> None:
     assert torch.allclose(sum(terms.values()), whole, atol=1e-3)
     dialect = measure(build(metric("nll", images=2)), it, DIGITS).dialect
     assert dialect == "count_prior=annealed likelihood=bernoulli"
+
+
+@pytest.mark.parametrize("what", [*TINY_OF_DRAWERS, *TINY_OF_RUNS], ids=str)
+def test_a_metric_of_drawers_measures_twice_the_same(what: Spec) -> None:
+    how, data = build(what), Runs() if what in TINY_OF_RUNS else Bars()
+    found, again = (measure(how, Drawer(noise=0.2, error=0.1), data) for _ in range(2))
+    assert math.isfinite(found.value)
+    check_that_it_follows(how, found)
+    assert all(array.dtype != object for array in found.arrays.values())
+    assert again.value == found.value
+    for key, array in found.arrays.items():
+        assert np.array_equal(array, again.arrays[key], equal_nan=array.dtype.kind == "f"), key
 
 
 def reader(spec: Spec) -> GenerativeModel[Any]:
