@@ -351,7 +351,10 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         for parameter in frozen:
             parameter.requires_grad_(False)
         try:
-            with torch.enable_grad():
+            # whoever measures does so in inference mode, whose tensors know of no gradient: copies do
+            with torch.inference_mode(False), torch.enable_grad():
+                z, image = Parts(*(part.clone() for part in z)), image.clone()
+                start = start.clone()
                 edited = start.clone().requires_grad_(True)
                 raw = start.new_zeros(len(start), 7).requires_grad_(True)
                 optimizer = torch.optim.Adam([edited, raw], lr=1e-2)
@@ -359,8 +362,7 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
                     optimizer.zero_grad()
                     (-self._fitted(z, start, edited, raw, image).mean()).backward()
                     optimizer.step()
-            with torch.no_grad():
-                return self._fitted(z, start, edited, raw, image)
+                return self._fitted(z, start, edited, raw, image).detach()
         finally:
             for parameter in frozen:
                 parameter.requires_grad_(True)
