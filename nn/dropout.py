@@ -13,8 +13,9 @@ from torch import Tensor
 @lru_cache
 def _table(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Row b holds twice the eight bits of b: (256, 8)."""
-    byte = torch.arange(256, device=device)[:, None]
-    return (2 * (byte >> torch.arange(8, device=device) & 1)).to(dtype)
+    with torch.inference_mode(False):  # kept, so it must serve those who need gradients, too
+        byte = torch.arange(256, device=device)[:, None]
+        return (2 * (byte >> torch.arange(8, device=device) & 1)).to(dtype)
 
 
 def mask(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:

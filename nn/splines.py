@@ -23,11 +23,14 @@ SAMPLES = 100
 
 @lru_cache
 def _basis(control: int, samples: int, device: torch.device) -> Tensor:
-    u = torch.linspace(0, 1, samples, dtype=torch.float64)[:, None]
-    k = torch.arange(control)
-    coefficient = torch.tensor([comb(control - 1, i) for i in range(control)], dtype=torch.float64)
-    weights = coefficient * u**k * (1 - u) ** (control - 1 - k)
-    return weights.to(device, torch.float32)
+    with torch.inference_mode(False):  # kept, so it must serve those who need gradients, too
+        u = torch.linspace(0, 1, samples, dtype=torch.float64)[:, None]
+        k = torch.arange(control)
+        coefficient = torch.tensor(
+            [comb(control - 1, i) for i in range(control)], dtype=torch.float64
+        )
+        weights = coefficient * u**k * (1 - u) ** (control - 1 - k)
+        return weights.to(device, torch.float32)
 
 
 def bezier(points: Tensor, samples: int = SAMPLES) -> Tensor:
