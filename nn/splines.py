@@ -22,7 +22,7 @@ SAMPLES = 100
 
 
 @lru_cache
-def _basis(control: int, samples: int, device: torch.device) -> Tensor:
+def _basis(control: int, samples: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # kept, so it must serve those who need gradients, too
         u = torch.linspace(0, 1, samples, dtype=torch.float64)[:, None]
         k = torch.arange(control)
@@ -30,13 +30,12 @@ def _basis(control: int, samples: int, device: torch.device) -> Tensor:
             [comb(control - 1, i) for i in range(control)], dtype=torch.float64
         )
         weights = coefficient * u**k * (1 - u) ** (control - 1 - k)
-        return weights.to(device, torch.float32)
+        return weights.to(device, dtype)
 
 
 def bezier(points: Tensor, samples: int = SAMPLES) -> Tensor:
     """Points along the curve: control points (..., P, 2) -> (..., N, 2)."""
-    basis = _basis(points.shape[-2], samples, points.device)
-    return basis.to(points.dtype) @ points
+    return _basis(points.shape[-2], samples, points.device, points.dtype) @ points
 
 
 def ink(points: Tensor, sigma: Tensor, side: int, samples: int = SAMPLES) -> Tensor:
