@@ -167,7 +167,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     queue.add_argument("--partition", default="", metavar="NAME", help="(the cluster's default)")
     queue.add_argument("--gpus", type=_whole, metavar="N", help="(1 where the partition has any)")
-    queue.add_argument("--time", type=_seconds, metavar="4h", help="limit (1.5 x training + 30m)")
+    queue.add_argument(
+        "--time", type=_seconds, metavar="4h",
+        help="limit (1.5 x training + 30m); the memory is still timed for, unless --slurm mem_gb=N gives it",
+    )  # fmt: skip
     queue.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE",
         help="anything else that sbatch takes: account=lab, constraint=h100, cpus_per_task=8",
