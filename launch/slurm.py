@@ -315,6 +315,7 @@ def _requests(
     found: dict[str, dict[str, Any]] = {}
     threads = int(common["cpus_per_task"])
     timing = dataclasses.replace(place, workers=1, threads=threads)
+    display.note(f"timing a few steps of {len(jobs)} runs here; data that they lack is made first")
     for done, (job, estimate) in enumerate(estimates(jobs, workspace, timing), 1):
         display.note(f"timed {done} of {len(jobs)}: {job.run.id}")
         found[job.run.id] = {**_sized(estimate, wants_memory), **common}
