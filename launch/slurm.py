@@ -83,7 +83,7 @@ class _Watched:
     job: Job
     task: str
     ours: bool
-    left: set[str] = field(default_factory=set)  # cells that were not measured when we last looked
+    left: set[str] | None = None  # cells that were not measured when we last looked
     heard: dict[str, Any] = field(default_factory=dict)
 
 
@@ -384,7 +384,7 @@ def _look(
     """Pass on how far a task is; True if cells have come since we last looked."""
     run = one.job.run.id
     left = {p.id for p in one.job.cells if not _done(workspace, run, p.id)}
-    before = one.left or {p.id for p in one.job.cells}
+    before = {p.id for p in one.job.cells} if one.left is None else one.left
     for _ in before - left:
         display.measured(run)
     one.left = left

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -20,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from reprise.core.workspace import Workspace
+from reprise.launch import cells, slurm
+from reprise.launch.display import Display
+from reprise.launch.plan import Request, plan
 
 from . import test_launch
 from .test_launch import HERE, call, started, statuses, wait
@@ -277,6 +282,22 @@ def test_tasks_of_a_queue_give_the_rows_of_this_machine(cluster: Cluster, tmp_pa
     assert "--mem=" in text
     assert "gpu" not in text
     assert cluster.queue() == []
+
+
+def test_a_cell_counts_once_however_long_its_task_takes_to_end(tmp_path: Path) -> None:
+    """Between the last cell and the end of its task the queue is looked at again and again."""
+    place = Workspace(tmp_path)
+    todo = plan(Request("gnm_table1", "demo", ("VAE",), ("MNIST-4",)), place)
+    (job,) = todo.jobs
+    for planned in job.cells:
+        finished = {"status": "ok", "value": 1.0, "dialect": planned.row.dialect}
+        cells.write(place, job.run.id, planned.id, finished)
+    display = Display({job.run.id: ("VAE", 300, len(job.cells))}, 1, io.StringIO())
+    display.start(job.run.id)
+    one = slurm._Watched(job, "1", ours=True)
+    changes = [slurm._look(one, place, display, {}, slurm._Queue(place)) for _ in range(3)]
+    assert changes == [True, False, False]
+    assert display.cells_done == len(job.cells)
 
 
 @pytest.mark.parametrize(
