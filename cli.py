@@ -167,7 +167,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     queue.add_argument("--partition", default="", metavar="NAME", help="(the cluster's default)")
     queue.add_argument("--gpus", type=_whole, metavar="N", help="(1 where the partition has any)")
-    queue.add_argument("--time", type=_seconds, metavar="4h", help="limit (1.5 x training + 30m)")
+    queue.add_argument(
+        "--time", type=_seconds, metavar="4h",
+        help="limit (1.5 x training + 30m); the memory is still timed for, unless --slurm mem_gb=N gives it",
+    )  # fmt: skip
     queue.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE",
         help="anything else that sbatch takes: account=lab, constraint=h100, cpus_per_task=8",
@@ -546,6 +549,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     workspace = Workspace(arguments.root)
     current = arguments.current or workspace.root / "results"
+    _not_the_same(current, arguments.against)
     allowed = dict(_allowance(text) for text in arguments.allow)
     path = arguments.noise or workspace.noise
     # Noise that was asked for must be there; what is not measured yet is said cell by cell.
@@ -557,6 +561,19 @@ def _check(arguments: argparse.Namespace) -> int:
     for line in _standing(workspace, {finding.key[:2] for finding in found.findings}):
         print(line)
     return found.code
+
+
+def _not_the_same(current: Path, against: Path) -> None:
+    """Raises UsageError where a file would be compared with itself, which would hold whatever it says."""
+    for file in sorted(against.rglob("*.csv")) if against.is_dir() else [against]:
+        if file.resolve() in (
+            current.resolve(),
+            (current / file.parent.name / file.name).resolve(),
+        ):
+            raise UsageError(
+                f"{file} would be compared with itself; make fresh rows in a folder of their own (`run_protocol "
+                "PROTOCOL --root build/again`) and name it here too (`--root build/again`), or name an older copy"
+            )
 
 
 def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:

@@ -51,6 +51,12 @@ UNTIMED = (
 )
 WRITE_EVERY = 2.0  # seconds between two versions of progress.json
 AGAIN_WITHIN = 5.0  # seconds in which a second Ctrl-C cancels
+MEMORY = {
+    "mem_gb",
+    "mem",
+    "mem_per_cpu",
+    "mem_per_gpu",
+}  # what --slurm may call it; sbatch wants only one of them
 FRUITLESS = 3  # submissions in a row that neither advance a checkpoint nor finish a cell, until a run counts as failed
 HEARD = (signal.SIGTERM, signal.SIGUSR2)  # by a task: somebody ends it; its time is nearly over
 OVER_WITHOUT_FAULT = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "REQUEUED", "KILLED")
@@ -60,6 +66,7 @@ OVER_WITHOUT_FAULT = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "REQUEUE
 class Asked:
     """What a task asks the queue for. gpus: None for one where the partition has any. minutes: None for the estimate's.
 
+    Memory is the estimate's, unless it is one of the parameters.
     parameters: further ones, `--slurm KEY=VALUE`: what submitit or sbatch call them.
     """
 
@@ -76,7 +83,7 @@ class _Watched:
     job: Job
     task: str
     ours: bool
-    left: set[str] = field(default_factory=set)  # cells that were not measured when we last looked
+    left: set[str] | None = None  # cells that were not measured when we last looked
     heard: dict[str, Any] = field(default_factory=dict)
 
 
@@ -265,7 +272,7 @@ def _need_slurm() -> None:
 def _requests(
     jobs: Sequence[Job], workspace: Workspace, place: Place, asked: Asked, display: Display
 ) -> dict[str, dict[str, Any]]:
-    """What each run asks the queue for, in submitit's words; a run is timed unless its time was given."""
+    """What each run asks the queue for, in submitit's words; a run is timed unless its time and memory were given."""
     if not jobs:
         return {}
     import torch
@@ -293,28 +300,34 @@ def _requests(
     if further:
         common["slurm_additional_parameters"] = further
     if asked.minutes is not None:
-        return {job.run.id: {**common, "timeout_min": asked.minutes} for job in jobs}
+        common["timeout_min"] = asked.minutes
+    # Without a request for memory many clusters lend the whole node to each task. On a GPU the estimate is of the GPU's
+    # memory, which no queue divides.
+    wants_memory = not gpus and not MEMORY & {key.replace("-", "_") for key, _ in asked.parameters}
+    if asked.minutes is not None and not wants_memory:
+        return {job.run.id: dict(common) for job in jobs}
     if gpus and not torch.cuda.is_available():
         display.note(
             f"no GPU here to time a step on: each task asks for {duration(UNTIMED * 60)}, and for more when that "
             "is over; --time says otherwise"
         )
-        return {job.run.id: {**common, "timeout_min": UNTIMED} for job in jobs}
+        return {job.run.id: {"timeout_min": UNTIMED, **common} for job in jobs}
     found: dict[str, dict[str, Any]] = {}
     threads = int(common["cpus_per_task"])
     timing = dataclasses.replace(place, workers=1, threads=threads)
+    display.note(f"timing a few steps of {len(jobs)} runs here; data that they lack is made first")
     for done, (job, estimate) in enumerate(estimates(jobs, workspace, timing), 1):
         display.note(f"timed {done} of {len(jobs)}: {job.run.id}")
-        found[job.run.id] = {**_sized(estimate, bool(gpus)), **common}
+        found[job.run.id] = {**_sized(estimate, wants_memory), **common}
     return found
 
 
-def _sized(estimate: Estimate, on_gpu: bool) -> dict[str, Any]:
+def _sized(estimate: Estimate, wants_memory: bool) -> dict[str, Any]:
     """Half as much time again as training takes, and half an hour for measuring; twice the memory, and 4 GB."""
     if estimate.trouble:
         return {"timeout_min": UNTIMED}
     asked: dict[str, Any] = {"timeout_min": math.ceil(1.5 * estimate.seconds / 60) + 30}
-    if not on_gpu:  # else the estimate is of the GPU's memory, which no queue divides
+    if wants_memory:
         asked["mem_gb"] = math.ceil(2 * estimate.memory / 2**30) + 4
     return asked
 
@@ -371,7 +384,7 @@ def _look(
     """Pass on how far a task is; True if cells have come since we last looked."""
     run = one.job.run.id
     left = {p.id for p in one.job.cells if not _done(workspace, run, p.id)}
-    before = one.left or {p.id for p in one.job.cells}
+    before = {p.id for p in one.job.cells} if one.left is None else one.left
     for _ in before - left:
         display.measured(run)
     one.left = left

@@ -192,7 +192,9 @@ def train(glyphs: Glyphs, canvas: int) -> Reader:
             f"the judge needs glyphs of every digit; there are none of {empty}; check the data set's files"
         )
     steps = min(max(len(images) // 9, STEPS[0]), STEPS[1])
-    reader = Reader(_committee(glyphs))
+    # Its weights are replaced below, and the samples that are judged next must not depend on these draws.
+    with seeded(0):
+        reader = Reader(_committee(glyphs))
     ticks = track(range(steps * len(reader.members)), "training the judge")
     for number in range(len(reader.members)):
         seed = stream("judge", VERSION, glyphs.digest, canvas, number)

@@ -185,6 +185,19 @@ def test_check_exits_with_what_it_found(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["compare", str(before), "demo:GNM", "--root", str(tmp_path / "now")]) == 0
 
 
+def test_check_does_not_call_it_holding_when_a_file_is_compared_with_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows of a clone are those that were committed; a copy of them elsewhere is another matter."""
+    file, copy = _one_row(tmp_path, 2_930_708), _one_row(tmp_path / "copy", 2_930_708)
+    results = tmp_path / "results"
+    for against in (file, file.parent, results):
+        assert cli.main(["check", "--root", str(tmp_path), "--against", str(against)]) == 3
+        assert "compared with itself" in capsys.readouterr().err
+    assert cli.main(["check", "--current", str(file), "--against", str(results)]) == 3
+    assert cli.main(["check", "--root", str(tmp_path), "--against", str(copy.parent)]) == 0
+
+
 def test_all_of_a_paper_are_its_protocols_and_no_others() -> None:
     asked = cli._asked(cli.parser().parse_args(["run", "tiny", "gnm_table1", "--all", "gnm"]))
     papers = [name for name in protocols.names() if name.startswith("gnm_")]

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import DataError, UsageError
+from reprise.core.randomness import seeded
 from reprise.core.workspace import cache_folder, data_root
 from reprise.data.scenes import Scenes
 from reprise.metrics import _judge_finder, _judge_reader
@@ -269,6 +270,21 @@ def test_a_trained_reader_is_kept_and_a_damaged_one_refused(
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"reader-v.*delete it"):
             reader_for(glyphs, 64)
+
+
+def test_what_is_drawn_next_does_not_depend_on_whether_the_reader_was_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first machine to judge trains it, the next one finds it: both must judge the same samples."""
+    monkeypatch.setattr(_judge_reader, "STEPS", (3, 3))
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path))
+    source = judge_scenes().glyphs("train")
+    drawn = []
+    for _ in range(2):
+        with seeded(5):
+            reader_for(Glyphs(source.patch, source.label), 64)
+            drawn.append(torch.rand(8))
+    assert torch.equal(*drawn)
 
 
 def other_weights(path: Path) -> bytes:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from reprise.core.workspace import Workspace
+from reprise.launch import cells, slurm
+from reprise.launch.display import Display
+from reprise.launch.plan import Request, plan
 
 from . import test_launch
 from .test_launch import HERE, call, started, statuses, wait
@@ -26,7 +32,8 @@ from .test_launch import HERE, call, started, statuses, wait
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel")
 # Slow enough to be interfered with; one thread, as workers have here.
 SLOW = ("run", "tiny", "--models", "Slow", "--metrics", "Bound,Bound-4", "--set", "model.slow=0.04")
-QUEUE = ("--executor", "slurm", "--time", "10m", "--slurm", "cpus_per_task=1")
+ONE_CORE = ("--executor", "slurm", "--slurm", "cpus_per_task=1")
+QUEUE = (*ONE_CORE, "--time", "10m", "--slurm", "mem_gb=2")  # both given: nothing is timed
 OFTEN = ("--checkpoint-every", "0.4s")
 CONFIGURATION = """
 ClusterName=reprise
@@ -275,6 +282,40 @@ def test_tasks_of_a_queue_give_the_rows_of_this_machine(cluster: Cluster, tmp_pa
     assert "--mem=" in text
     assert "gpu" not in text
     assert cluster.queue() == []
+
+
+def test_a_cell_counts_once_however_long_its_task_takes_to_end(tmp_path: Path) -> None:
+    """Between the last cell and the end of its task the queue is looked at again and again."""
+    place = Workspace(tmp_path)
+    todo = plan(Request("gnm_table1", "demo", ("VAE",), ("MNIST-4",)), place)
+    (job,) = todo.jobs
+    for planned in job.cells:
+        finished = {"status": "ok", "value": 1.0, "dialect": planned.row.dialect}
+        cells.write(place, job.run.id, planned.id, finished)
+    display = Display({job.run.id: ("VAE", 300, len(job.cells))}, 1, io.StringIO())
+    display.start(job.run.id)
+    one = slurm._Watched(job, "1", ours=True)
+    changes = [slurm._look(one, place, display, {}, slurm._Queue(place)) for _ in range(3)]
+    assert changes == [True, False, False]
+    assert display.cells_done == len(job.cells)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked_for"),
+    [((), ["mem"]), (("--slurm", "mem_gb=2"), ["mem"]), (("--slurm", "mem-per-cpu=900M"), ["mem-per-cpu"])],
+)  # fmt: skip
+def test_time_that_is_given_leaves_the_memory_to_the_estimate_unless_it_is_given_too(
+    cluster: Cluster, tmp_path: Path, given: tuple[str, ...], asked_for: list[str]
+) -> None:
+    """Without a request for memory the first task would have its node to itself."""
+    asked = ("run", "tiny", "--models", "Sketch", "--metrics", "Bound")
+    code, _, err = call(tmp_path, *asked, *ONE_CORE, "--time", "10m", *given)
+    assert code == 0, err
+    assert ("timed 1 of 1" in err) == (not given)
+    (script,) = tmp_path.glob("runs/*/slurm/*_submission.sh")
+    text = script.read_text()
+    assert "--time=10" in text
+    assert re.findall(r"--(mem[\w-]*)=", text) == asked_for
 
 
 def test_a_node_that_dies_mid_run_costs_no_weight_and_no_row(
