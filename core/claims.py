@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -25,6 +25,7 @@ __all__ = [
     "at_most",
     "best_reaches",
     "difference",
+    "each",
     "lower",
     "some_seed_fails",
     "values_of",
@@ -183,11 +184,31 @@ def all_of(*tests: Test) -> Test:
 
     def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
         found = [one(rows, seeds) for one in tests]
-        order: tuple[Outcome, ...] = ("not measured", "does not hold", "undecided", "holds")
-        worst = next(outcome for outcome in order if any(f.outcome == outcome for f in found))
-        return Finding(worst, "; ".join(dict.fromkeys(f.words for f in found)))
+        return Finding(_worst(found), "; ".join(dict.fromkeys(f.words for f in found)))
 
     return test
+
+
+def each(tests: Mapping[str, Test]) -> Test:
+    """As `all_of`; the words say which of the named things is which, and of those not measured only how many."""
+
+    def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
+        found = {name: one(rows, seeds) for name, one in tests.items()}
+        words = [f"{n}: {f.words}" for n, f in found.items() if f.outcome != "not measured"]
+        missing = [name for name, finding in found.items() if finding.outcome == "not measured"]
+        if missing:
+            words.append(
+                f"{found[missing[0]].words} (so {len(missing)} of {len(found)} not measured)"
+            )
+        return Finding(_worst(found.values()), "; ".join(words))
+
+    return test
+
+
+def _worst(found: Iterable[Finding]) -> Outcome:
+    order: tuple[Outcome, ...] = ("not measured", "does not hold", "undecided", "holds")
+    outcomes = {finding.outcome for finding in found}
+    return next(outcome for outcome in order if outcome in outcomes)
 
 
 def values_of(rows: Sequence[ResultRow], key: Key, seeds: int) -> list[float] | str:

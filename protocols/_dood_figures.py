@@ -6,6 +6,7 @@ Axes: `N` images, `T` parts, `C H W` image. A key is (model, dataset, metric, se
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#9
 
 
 def columns_of_tiles(
+    rows: Sequence[ResultRow],
     artifacts: Arrays,
     panels: Sequence[tuple[str, Key, str]],
     across: int,
@@ -30,10 +32,11 @@ def columns_of_tiles(
 
     panels: (title, key, name of its array): a grid (N, 1 + D, C, H, W), of which the first `columns` rows become
     columns, their first image set apart where `first`; or images (N, C, H, W), `columns` to a line, four lines.
-    A panel without an array says so.
+    A panel without an array says why, if its row does.
     """
     from matplotlib.figure import Figure
 
+    why = {row.key: row.note for row in rows if row.status != "ok"}
     lines = -(-len(panels) // across)
     found = [artifacts.get(key, {}).get(name) for _, key, name in panels]
     pictures = [None if grid is None else mosaic(upright(grid, columns), first) for grid in found]
@@ -46,9 +49,11 @@ def columns_of_tiles(
     axes = figure.subplots(lines, across, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (title, _, _), picture in zip(axes.flat, panels, pictures, strict=False):
+    for axis, (title, key, _), picture in zip(axes.flat, panels, pictures, strict=False):
         axis.set_title(title, fontsize=8)
-        _show(axis, picture)
+        if picture is None:
+            axis.set_box_aspect(tall)
+        _show(axis, picture, why.get(key, ""))
     return figure
 
 
@@ -73,13 +78,13 @@ def step_by_step(
         figsize=(WIDTH, len(models) * (across * steps + 0.3) + 0.3), layout="constrained"
     )
     axes = figure.subplots(len(models), len(datasets), squeeze=False)
-    for row, model in zip(axes, models, strict=True):
+    for line, (row, model) in enumerate(zip(axes, models, strict=True)):
         for axis, dataset in zip(row, datasets, strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
                 spine.set_visible(False)
-            if row is axes[0]:
+            if line == 0:
                 axis.set_title(dataset, fontsize=8)
             grid = grids[model, dataset]
             if grid is None:
@@ -121,14 +126,19 @@ def transfer(
             seen.setdefault(row.key[:3], []).append(row.value)
     ours = {key: statistics.fmean(values) for key, values in seen.items()}
     tier = rows[0].tier if rows else ""
-    figure = Figure(figsize=(WIDTH, 2.6 + 3.6), layout="constrained")
-    axes = figure.subplots(2, len(models), squeeze=False, height_ratios=(2.4, 3.6))
-    for line, (values, title, tall) in enumerate(
-        ((theirs, "published", 0.62), (ours, f"ours, tier {tier}" if tier else "ours", 1.0))
+    made = [s for s in labels if any(f"({s})" in key[0] for key in ours)] or list(labels)
+    heights = 0.4 * len(labels) + 0.5, 0.65 * len(made) + 0.8  # inches
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    axes = figure.subplots(2, len(models), squeeze=False, height_ratios=heights)
+    for line, (values, title, sources, tall) in enumerate(
+        (
+            (theirs, "published", labels, 0.62),
+            (ours, f"ours, tier {tier}" if tier else "ours", made, 1.0),
+        )
     ):
         for axis, model in zip(axes[line], models, strict=True):
             axis.set_title(f"{model}, {title}", fontsize=9)
-            for y, source in enumerate(labels):
+            for y, source in enumerate(sources):
                 for x, target in enumerate(labels):
                     key = (f"{model} ({source})", target, measured)
                     pictures = artifacts.get((*key[:2], drawn, 0), {}) if line else {}
@@ -148,9 +158,9 @@ def transfer(
                         )
             top = -0.5 if line else 0
             axis.set_xlim(0, len(labels))
-            axis.set_ylim(len(labels) * tall, top)
+            axis.set_ylim(len(sources) * tall, top)
             axis.set_xticks([x + 0.5 for x in range(len(labels))], labels, fontsize=6.5)
-            axis.set_yticks([(y + 0.5) * tall for y in range(len(labels))], labels, fontsize=6.5)
+            axis.set_yticks([(y + 0.5) * tall for y in range(len(sources))], sources, fontsize=6.5)
             axis.tick_params(length=0)
             axis.xaxis.tick_top()
             for spine in axis.spines.values():
@@ -321,12 +331,13 @@ def mosaic(tiles: Any, first: bool) -> Any:
     return out
 
 
-def _show(axis: Any, picture: Any) -> None:
+def _show(axis: Any, picture: Any, why: str = "") -> None:
     if picture is None:
+        said = textwrap.fill(why, 20, max_lines=6) or "no images yet"
         axis.text(
             0.5,
             0.5,
-            "no images yet",
+            said,
             ha="center",
             va="center",
             color=FAINT,
@@ -385,6 +396,18 @@ def _inputs(artifacts: Arrays, model: str, sources: Sequence[str], target: str, 
         if found is not None:
             return found
     return None
+
+
+def said_of_data(figure: Any, rows: Sequence[ResultRow]) -> Any:
+    """The figure, with a line on the images that stood in for the published ones, if any did."""
+    found = dict.fromkeys((row.dataset, row.stand_in) for row in rows if row.stand_in)
+    by_data: dict[str, list[str]] = {}
+    for label, stand_in in found:
+        by_data.setdefault(stand_in, []).append(label)
+    said = [f"{', '.join(labels)}: {stand_in}" for stand_in, labels in by_data.items()]
+    if said:
+        figure.supxlabel("Our images. " + ". ".join(said), fontsize=7, color=FAINT, wrap=True)
+    return figure
 
 
 def _nothing(text: str) -> Any:

@@ -28,7 +28,7 @@ from ._dood import (
     SOURCES,
     pending,
 )
-from ._dood_figures import step_by_step
+from ._dood_figures import said_of_data, step_by_step
 
 # fmt: off
 MODELS = {"DooD": DOOD}
@@ -42,7 +42,7 @@ def draw(
     artifacts: Mapping[Any, Mapping[str, Any]],
 ) -> Any:
     """Four images of each set, and the canvas after each stroke below them."""
-    return step_by_step(artifacts, ("DooD",), SOURCES, "Drawing", 4)
+    return said_of_data(step_by_step(artifacts, ("DooD",), SOURCES, "Drawing", 4), rows)
 
 
 # fmt: off

@@ -20,7 +20,7 @@ from ..core.claims import at_least, lower
 from ..core.protocol import Claim, Table, metric
 from ..core.results import PublishedValue, ResultRow
 from ._dood import AIR, CITATION, CLUSTERS, DATA, DATASETS, DOOD, DOOD_MT, MODEL, pending
-from ._dood_figures import clusters
+from ._dood_figures import clusters, said_of_data
 
 # fmt: off
 MODELS = {
@@ -53,7 +53,7 @@ def draw(
 ) -> Any:
     """DooD left and AIR right."""
     keys = {label: (label, "MNIST", "Silhouette", 0) for label in ("DooD", "AIR")}
-    return clusters(rows, published, artifacts, keys)
+    return said_of_data(clusters(rows, published, artifacts, keys), rows)
 
 
 # fmt: off

@@ -39,7 +39,7 @@ from ._dood import (
     TEMPERING,
     pending,
 )
-from ._dood_figures import columns_of_tiles
+from ._dood_figures import columns_of_tiles, said_of_data
 
 # fmt: off
 MODELS = {"DooD": DOOD, "AIR": AIR, "GNS": NOT_OURS["GNS"]}
@@ -68,6 +68,7 @@ def draw(
     """Samples of DooD of each set with the distance that was published and ours; then AIR's, and real images."""
     theirs = {value.key: value for value in published}
     ours = {row.key: row.value for row in rows if row.status == "ok" and row.value is not None}
+    made = {row.key[:2] for row in rows}
     panels = []
     for label, source, array in (
         *(("DooD", source, "samples") for source in SOURCES),
@@ -75,6 +76,8 @@ def draw(
         ("DooD", "MNIST", "data"),
         ("DooD", "Omniglot", "data"),
     ):
+        if made and (label, source) not in made:
+            continue
         kind = "FID" if array == "samples" else "FID of real images"
         said = []
         if value := theirs.get((label, source, kind)):
@@ -84,7 +87,9 @@ def draw(
                 said.append(f"ours {mine:.3g}{' (domain)' if named != kind else ''}")
         title = f"{source}, {label if array == 'samples' else 'real'}\n{'; '.join(said) or 'no FID yet'}"
         panels.append((title, (label, source, "Samples", 0), array))
-    return columns_of_tiles(artifacts, panels, across=4, columns=3, first=False)
+    return said_of_data(
+        columns_of_tiles(rows, artifacts, panels, across=4, columns=3, first=False), rows
+    )
 
 
 # fmt: off

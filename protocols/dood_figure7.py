@@ -35,7 +35,7 @@ from ._dood import (
     pending,
     trained_on,
 )
-from ._dood_figures import columns_of_tiles
+from ._dood_figures import columns_of_tiles, said_of_data
 
 # fmt: off
 MODELS = {
@@ -78,7 +78,7 @@ def draw(
         for label, target in PANELS
         if (label, target) in made or not made
     ]
-    return columns_of_tiles(artifacts, panels, across=4, columns=5)
+    return said_of_data(columns_of_tiles(rows, artifacts, panels, across=4, columns=5), rows)
 
 
 # fmt: off

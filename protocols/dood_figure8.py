@@ -29,7 +29,7 @@ from ._dood import (
     TEMPERING,
     pending,
 )
-from ._dood_figures import columns_of_tiles
+from ._dood_figures import columns_of_tiles, said_of_data
 
 # fmt: off
 MODELS = {"DooD": DOOD}
@@ -49,7 +49,7 @@ def draw(
         for label in DATASETS
         if label in made or not made
     ]
-    return columns_of_tiles(artifacts, panels, across=5, columns=4)
+    return said_of_data(columns_of_tiles(rows, artifacts, panels, across=5, columns=4), rows)
 
 
 # fmt: off

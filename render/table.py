@@ -217,6 +217,7 @@ def build(
         measured[row.model, row.dataset, row.metric].append(row)
     printed = {value.key: value for value in published if value.value is not None}
     digits = _digits_by_metric(printed.values())
+    percent = {value.metric for value in printed.values() if value.printed.endswith("%")}
 
     # A cell the protocol does not name, of a model added on the command line, still gets its line.
     keys = dict.fromkeys(
@@ -234,6 +235,7 @@ def build(
                 tuple(measured.get(key, ())),
                 printed.get(key),
                 digits.get(metric),
+                metric in percent,
                 _is_pending(protocol, key),
                 tier,
                 seeds,
@@ -294,13 +296,16 @@ def _entry(
     rows: tuple[ResultRow, ...],
     printed: PublishedValue | None,
     decimals: int | None,
+    percent: bool,
     pending: bool,
     tier: str,
     seeds: int,
     notes: _Notes,
 ) -> Entry:
     judgement = judge(rows, printed, tier=tier, seeds=seeds)
-    number = _Number(printed.printed if printed else "", decimals, is_exact(rows))
+    # A cell without a published value is written as those of its metric are.
+    unit = "%" if percent else ""
+    number = _Number(printed.printed if printed else unit, decimals, is_exact(rows))
     if judgement.verdict is Verdict.MISSING:
         ours, seeds_text = _hole(rows, judgement, pending, seeds, number, notes), ""
     else:
@@ -374,10 +379,10 @@ class _Number:
         if value is None or not math.isfinite(value):
             return NO_VALUE
         sign = "+" if signed else ""
-        if self.exact or self.printed.endswith(("M", "k")):
-            text = f"{value:{sign},.0f}"
-        elif self.printed.endswith("%"):
+        if self.printed.endswith("%"):
             text = f"{100 * value:{sign}.{self.decimals or 0}f}%"
+        elif self.exact or self.printed.endswith(("M", "k")):
+            text = f"{value:{sign},.0f}"
         elif self.decimals is not None:
             text = f"{value:{sign}.{self.decimals}f}"
         else:
@@ -487,9 +492,8 @@ def pivot(table: ResultTable) -> Pivot:
     order: dict[str, list[str]] = {
         axis: list(dict.fromkeys(getattr(entry, axis) for entry in table.entries)) for axis in axes
     }
-    column_keys.sort(
-        key=lambda k: [order[axis].index(v) for axis, v in zip(columns, k, strict=True)]
-    )
+    for keys, along in ((row_keys, rows), (column_keys, columns)):
+        keys.sort(key=lambda k: [order[axis].index(v) for axis, v in zip(along, k, strict=True)])
     cells = {(key(entry, rows), key(entry, columns)): entry for entry in table.entries}
     header = []
     for level in range(len(columns)):
