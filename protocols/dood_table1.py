@@ -8,18 +8,17 @@ Cost at tier paper: DooD and AIR trained on Omniglot's background set, five seed
 100 steps each. Tiers demo and mini measure DooD trained on MNIST (ours), with fewer parses and steps, and the
 control.
 
-The authors' code leaves AIR's affine unused, so that its published 14.5 % lie far below the control; ours is used. It
-turns by an angle converted twice, so by nothing. Which variant and seed stand behind Table 1 is not recorded. VHE,
-GNS and BPL are quoted, with more supervision; they are not implemented yet.
+The authors' code leaves AIR's affine unused, so that its published 14.5 % lie far below the control; "AIR (affine
+used)" is ours. It turns by an angle converted twice, so by nothing. Which variant and seed stand behind Table 1 is
+not recorded. VHE, GNS and BPL are quoted, with more supervision; they are not implemented yet.
 
-Expect DooD (published: 73.5 %) above the control, and AIR (published: 14.5 %) below DooD; DooD trained on MNIST,
-and for a short while, below both.
+Expect DooD (published: 73.5 %) above the control, and AIR (published: 14.5 %) below DooD; DooD trained on MNIST, and
+for a short while, below both.
 """
 
 from ..core.claims import at_least, lower
 from ..core.protocol import Claim, Table
 from ._dood import (
-    AIR,
     CITATION,
     DATA,
     DATASETS,
@@ -31,17 +30,19 @@ from ._dood import (
     ONE_SHOT_ACCURACY,
     ONE_SHOT_AIR,
     TOKENS,
+    air_of,
     pending,
 )
 
 # fmt: off
 DATASET, CONTROL = "Omniglot", "Modified Hausdorff"
 MODELS = {
-    "AIR":          AIR.with_options(likelihood="normal"),
-    "DooD":         DOOD,
+    "AIR":               air_of("Omniglot").with_options(refit="shape"),  # as coded
+    "AIR (affine used)": air_of("Omniglot"),  # ours
+    "DooD":              DOOD,
     **NOT_OURS,
-    "DooD (MNIST)": DOOD,  # ours
-    CONTROL:        DOOD,  # its metric asks no model; this one is trained anyway
+    "DooD (MNIST)":      DOOD,  # ours
+    CONTROL:             DOOD,  # its metric asks no model; this one is trained anyway
 }
 TRAIN = {
     **dict.fromkeys(MODELS, DATASETS["Omniglot"]),
@@ -64,8 +65,11 @@ protocol = Table(
     sizes={tier: ({"model": ("DooD (MNIST)", *NOT_OURS, CONTROL)},) for tier in ("demo", "mini")},
     pending=pending(MODELS, TRAIN, TESTS, METRICS),
     claims=(
-        Claim("DooD outperforms AIR", "section 3.2, Table 1",
-              lower(("AIR", DATASET, "Accuracy"), ("DooD", DATASET, "Accuracy"))),
+        *(
+            Claim(f"DooD outperforms {label}", "section 3.2, Table 1",
+                  lower((label, DATASET, "Accuracy"), ("DooD", DATASET, "Accuracy")))
+            for label in ("AIR", "AIR (affine used)")
+        ),
         Claim("DooD outperforms the modified Hausdorff distance, 61.25 %",
               "ours: 73.5 % in Table 1, the control in the files of the runs",
               at_least(("DooD", DATASET, "Accuracy"), 0.6125)),
