@@ -37,6 +37,7 @@ def columns_of_tiles(
     from matplotlib.figure import Figure
 
     why = {row.key: row.note for row in rows if row.status != "ok"}
+    across = max(1, min(across, len(panels)))
     lines = -(-len(panels) // across)
     found = [artifacts.get(key, {}).get(name) for _, key, name in panels]
     pictures = [None if grid is None else mosaic(upright(grid, columns), first) for grid in found]
