@@ -74,6 +74,12 @@ def _fraction(arrays: Arrays, name: str, _: Mapping[str, str]) -> Reduced:
     return Reduced(value, math.sqrt(value * (1 - value) / len(verdict)), len(verdict))
 
 
+def _exact_fraction(arrays: Arrays, name: str, words: Mapping[str, str]) -> Reduced:
+    """The same of things that are all there are, told without chance: no other draw would tell otherwise."""
+    found = _fraction(arrays, name, words)
+    return Reduced(found.value, None, found.n)
+
+
 def _steps_until(arrays: Arrays, name: str, words: Mapping[str, str]) -> Reduced:
     """Mean over repeats of the steps until a score reached `target`, from the scores (R, E) taken every `every` steps.
 
@@ -140,6 +146,7 @@ def _frechet_distance(arrays: Arrays, name: str, words: Mapping[str, str]) -> Re
 _FUNCTIONS: Mapping[str, Callable[[Arrays, str, Mapping[str, str]], Reduced]] = {
     "mean": _mean,
     "fraction": _fraction,
+    "exact_fraction": _exact_fraction,
     "steps_until": _steps_until,
     "average_precision": _average_precision,
     "frechet_distance": _frechet_distance,
