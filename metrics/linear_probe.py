@@ -29,7 +29,10 @@ from ._evaluation import BATCH, chunks, some
 
 __all__ = ["LinearProbe"]
 
-MOST_ITERATIONS = 2_000  # of L-BFGS; a convex problem of this size takes hundreds
+MOST_ITERATIONS, TOLERANCE = (
+    2_000,
+    1e-6,
+)  # of L-BFGS; a convex problem of this size takes hundreds at most
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class LinearProbe(Metric):
             raise UsageError(f"linear_probe needs two classes; {len(train.label)} training images of "
                              f"{data.info.name} have {len(classes)}")  # fmt: skip
         report("linear probe", 0)
-        probe = LogisticRegression(C=1.0, max_iter=MOST_ITERATIONS)
+        probe = LogisticRegression(C=1.0, tol=TOLERANCE, max_iter=MOST_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             probe.fit((train.feature - mean) / std, train.label)

@@ -29,6 +29,7 @@ from ._evaluation import BATCH, as_bytes, chunks
 
 __all__ = ["Silhouette"]
 
+MEGABYTES = 256  # of distances at a time
 PERPLEXITY = 30.0  # scikit-learn's default; it must be less than the number of points
 
 
@@ -68,6 +69,7 @@ class Silhouette(Metric):
         shown (S,) int64, which they are; tsne (S, 2); part (S, C, H, W) uint8, what each adds to the canvas.
         Raises NothingToMeasure where there are not more different parts than clusters.
         """
+        from sklearn import config_context
         from sklearn.cluster import KMeans
         from sklearn.metrics import silhouette_samples
         from threadpoolctl import threadpool_limits
@@ -86,7 +88,8 @@ class Silhouette(Metric):
             means = KMeans(self.clusters, n_init=10, random_state=seed)
             cluster = means.fit(found.what).labels_
             report("silhouette: distances", 0)
-            silhouette = silhouette_samples(found.what, cluster).astype(np.float64)
+            with config_context(working_memory=MEGABYTES):
+                silhouette = silhouette_samples(found.what, cluster).astype(np.float64)
             shown = np.random.default_rng(seed).permutation(len(cluster))[: self.shown]
             shown.sort()
             placed = self._placed(found.what[shown], seed)

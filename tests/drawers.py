@@ -69,7 +69,7 @@ class Drawer(nn.Module, Draws, Completes, Varies, Matches):
             where[:, step, 1] = 4 * step
         if self.training:
             present = torch.cat([torch.ones(len(x), 1), present[:, :-1]], 1)
-        error = self.error * torch.rand(len(x), 1, 1, 1, 1)
+        error = self.error * torch.rand(len(x), self.steps, 1, 1, 1)  # another for every canvas
         return Drawing(present, (canvas + error).clamp(0, 1), what, where)
 
     def sample(self, n: int) -> Tensor:
@@ -103,15 +103,17 @@ class Drawer(nn.Module, Draws, Completes, Varies, Matches):
 
 @dataclass(frozen=True)
 class Runs(Dataset):
-    """Episodes of `ways` points each: a support shows some pixels, a query the same ones moved by a pixel.
+    """Episodes of `ways` things each: query q shows the pixels of support q + 1 (the last one those of the first), all
+    moved by a pixel.
 
     wrong: so many queries of each episode that say they are of the next class. raw() are the images themselves.
+    turned: the first support is not of class 0 but of class 1, and so on.
     """
 
     episodes: int = 3
     ways: int = 4
     wrong: int = 0
-    turned: bool = False  # the supports' classes in falling order
+    turned: bool = False
 
     @property
     def info(self) -> DatasetInfo:
@@ -119,11 +121,9 @@ class Runs(Dataset):
 
     def split(self, name: Split) -> Examples:
         ink = self.raw()
-        queries = np.arange(self.ways)
+        supports = (np.arange(self.ways) + self.turned) % self.ways
+        queries = np.roll(supports, -1)
         queries[: self.wrong] = (queries[: self.wrong] + 1) % self.ways
-        supports = np.arange(self.ways)
-        if self.turned:
-            supports, queries = self.ways - 1 - supports, self.ways - 1 - queries
         label = np.tile(np.concatenate([supports, queries]), self.episodes)
         return Examples((ink * 255).astype(np.uint8)[:, None], label)
 
@@ -135,7 +135,7 @@ class Runs(Dataset):
                 glyph = random.random((SIDE - 2, SIDE - 2)) < 0.15
                 glyph[0, :] = True  # never empty
                 ink[episode, 0, way, 1:-1, 1:-1] = glyph
-                ink[episode, 1, way, 1:-1, 2:] = glyph
+                ink[episode, 1, way - 1, 1:-1, 2:] = glyph
         return ink.reshape(-1, SIDE, SIDE)
 
     @property
