@@ -32,7 +32,8 @@ __all__ = ["Guarded", "chosen", "copied", "patched", "run", "table"]
 PACKAGE = __package__.partition(".")[0]
 SOURCE = Path(__file__).resolve().parent.parent
 PARTS = (
-    "core", "nn", "models", "baselines", "data", "metrics", "protocols", "training", "launch", "render", "guard",
+    "core", "nn", "models", "baselines", "data", "metrics", "protocols", "training", "launch", "render",
+    "evidence", "guard", "commands",
 )  # fmt: skip
 PRELOADED = ("torch", "torch._dynamo", "numpy", "scipy.special", "sklearn.datasets", "tabulate")
 LIMIT = 600.0  # seconds that one guard may take on a machine that does other things besides

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from reprise import cli
+from reprise.commands import run
 from reprise.core import protocol as protocols
 from reprise.core.protocol import Table, dataset, metric, model
 
@@ -78,7 +79,7 @@ def install() -> None:
     sys.modules["reprise.protocols.faulty"] = FAULTY
     real = protocols.names
     protocols.names = lambda: [*real(), "tiny", "twin", "course", "faulty"]
-    cli._print_report = lambda *_: None
+    run.print_report = lambda *_: None
 
 
 if __name__ == "__main__":

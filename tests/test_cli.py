@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 from reprise import cli
+from reprise.commands import run
+from reprise.commands._arguments import as_seconds
 from reprise.core import protocol as protocols
 from reprise.core import results
 from reprise.core.results import ResultRow
@@ -125,7 +127,7 @@ def test_a_damaged_results_file_is_named_and_left_alone(
     ("text", "seconds"), [("90s", 90), ("40m", 2400), ("2h", 7200), ("1h30m", 5400), ("0.5h", 1800)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert cli._seconds(text) == seconds
+    assert as_seconds(text) == seconds
 
 
 def test_a_list_says_how_much_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +167,7 @@ def test_the_report_is_printed_and_its_files_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _one_row(tmp_path, 2_930_708)
-    cli._print_report(Workspace(tmp_path), "demo", "gnm_supp_table3")
+    run.print_report(Workspace(tmp_path), "demo", "gnm_supp_table3")
     out = capsys.readouterr().out
     assert "GNM" in out
     printed = [Path(line) for line in out.splitlines() if line.startswith(str(tmp_path))]
@@ -199,7 +201,9 @@ def test_check_does_not_call_it_holding_when_a_file_is_compared_with_itself(
 
 
 def test_all_of_a_paper_are_its_protocols_and_no_others() -> None:
-    asked = cli._asked(cli.parser().parse_args(["run", "tiny", "gnm_table1", "--all", "gnm"]))
+    asked = run.protocols_asked(
+        cli.parser().parse_args(["run", "tiny", "gnm_table1", "--all", "gnm"])
+    )
     papers = [name for name in protocols.names() if name.startswith("gnm_")]
     assert asked == ["tiny", "gnm_table1", *(name for name in papers if name != "gnm_table1")]
 
@@ -210,4 +214,6 @@ def test_make_demo_runs_every_protocol_of_the_paper_at_tier_demo() -> None:
     assert command[0] == "$(BIN)/run_protocol"
     arguments = cli.parser().parse_args(["run", *command[1:]])
     assert arguments.tier == "demo"
-    assert set(cli._asked(arguments)) == {n for n in protocols.names() if n.startswith("gnm_")}
+    assert set(run.protocols_asked(arguments)) == {
+        n for n in protocols.names() if n.startswith("gnm_")
+    }

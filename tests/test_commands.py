@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from reprise.cli import parser, request_of
+from reprise.cli import parser
+from reprise.commands.run import request_of
 from reprise.core.protocol import load
 from reprise.core.workspace import Workspace
 from reprise.launch.plan import Request, plan

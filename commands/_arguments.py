@@ -1,0 +1,74 @@
+"""Texts of the command line as values; argparse, or the user, is told what was expected."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from ..core import spec
+from ..core.errors import UsageError, unknown
+from ..core.workspace import Shard
+
+
+def as_labels(text: str) -> tuple[str, ...]:
+    """`A,B` as ("A", "B"); a comma that belongs to a label is written `\\,`, as reports do: `DM-VAE\\, γ=0`."""
+    parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
+    return tuple(part for part in parts if part)
+
+
+def as_count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def as_whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def as_seconds(text: str) -> float:
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a duration; expected 90s, 40m, 2h or 1h30m"
+        )
+    return sum(
+        float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit] for number, unit in parts
+    )
+
+
+def as_shard(text: str) -> Shard:
+    try:
+        return Shard.read(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def as_change(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or "." not in key:
+        raise UsageError(f"--set {text!r} cannot be read; expected KEY=VALUE such as model.lr=3e-4")
+    if key.partition(".")[0] not in ("model", "training", "dataset", "metric"):
+        raise unknown("--set key", key, ["model.", "training.", "dataset.", "metric."])
+    return key.strip(), value.strip()
+
+
+def as_allowance(text: str) -> tuple[str, float]:
+    metric, _, amount = text.rpartition("=")
+    try:
+        return metric, float(amount)
+    except ValueError:
+        raise UsageError(
+            f"--allow {text!r} cannot be read; expected METRIC=X such as LL=0.5"
+        ) from None
+
+
+def as_addition(text: str) -> tuple[str, spec.Spec]:
+    label, equals, where = text.partition("=")
+    if not equals or not label.strip() or not where.strip():
+        raise UsageError(
+            f"--model {text!r} cannot be read; expected LABEL=MODULE:CLASS such as SLATE=my_lab.slate:SLATE"
+        )
+    return label.strip(), spec.model(where.strip())

@@ -1,0 +1,60 @@
+"""What the commands share: exit codes, where rows are, and how to say something to a person who waits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any, Protocol
+
+from ..core import protocol as protocols
+from ..core import results
+from ..core.results import PublishedValue, ResultRow
+from ..core.workspace import Workspace
+
+HOLDS, FAILED, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class Add(Protocol):
+    """Makes the parser of a command: its name, the function that it calls, and what `--help` says of it."""
+
+    def __call__(self, name: str, function: Any, text: str, /) -> argparse.ArgumentParser: ...
+
+
+def rows_of(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
+    path = workspace.results(tier, name)
+    return results.read(path, ResultRow) if path.exists() else []
+
+
+def published_of(name: str) -> list[PublishedValue]:
+    path = protocols.published_path(name)
+    return results.read(path, PublishedValue) if path.exists() else []
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f}"
+
+
+class Paced:
+    """A watcher that says every five seconds how far the work is and how long it will take."""
+
+    def __init__(self) -> None:
+        self.what, self.began, self.first, self.last = "", 0.0, 0, 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from ..launch.display import duration
+
+        now = time.monotonic()
+        if what != self.what:
+            self.what, self.began, self.first, self.last = what, now, done, 0.0
+        if now - self.last < 5:
+            return
+        self.last, text = now, f"{what}: {done:,} of {total:,}"
+        if done > self.first:
+            pace = (now - self.began) / (done - self.first)
+            text += f", {pace:.2g} s each, {duration((total - done) * pace)} left"
+        say(text)

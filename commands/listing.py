@@ -1,0 +1,67 @@
+"""`reprise list` and `reprise show`: what there is, and how much of it is done."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+from ..core import protocol as protocols
+from ..core.protocol import TIERS, Protocol, TierName
+from ..core.workspace import Workspace
+from ._common import HOLDS, Add, published_of, rows_of
+
+
+def add_to(add: Add) -> None:
+    """Its arguments."""
+    add("list", _list, "the protocols, and how much of each is done")
+    show = add(
+        "show",
+        _show,
+        "one protocol: its question, published values, what is done and what is missing",
+    )
+    show.add_argument("protocol", metavar="PROTOCOL")
+    show.add_argument("--tier", choices=get_args(TierName))
+
+
+def _list(_: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    workspace, lines = Workspace(_.root), []
+    for name in protocols.names():
+        _full, protocol, text = protocols.load(name)
+        counts = [_progress(workspace, name, protocol, tier) for tier in TIERS]
+        lines.append([name, *counts, text.strip().partition("\n")[0]])
+    print(tabulate(lines, ["protocol", *TIERS, "question"], disable_numparse=True))
+    print("\ncells measured of cells there are, per tier; `reprise show PROTOCOL` says more")
+    return HOLDS
+
+
+def _progress(workspace: Workspace, name: str, protocol: Protocol, tier: TierName) -> str:
+    wanted = _wanted(name, protocol, tier)
+    done = {
+        row.key for row in rows_of(workspace, tier, name) if row.status in ("ok", "n/a", "diverged")
+    }
+    return f"{len(wanted & done)}/{len(wanted)}"
+
+
+def _wanted(name: str, protocol: Protocol, tier: TierName) -> set[tuple[str, str, str, int]]:
+    cells = protocol.cells(name, protocol.seeds_for(tier), tier)
+    return {(cell.model_label, cell.dataset_label, cell.metric_label, cell.seed) for cell in cells}
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    workspace = Workspace(arguments.root)
+    name, protocol, text = protocols.load(arguments.protocol)
+    from ..render import table
+
+    measured = [tier for tier in TIERS if rows_of(workspace, tier, name)]
+    tier: TierName = arguments.tier or (measured[-1] if measured else "demo")
+    rows = rows_of(workspace, tier, name)
+    print(
+        f"{name} — {protocol.paper}\n\n{text.strip()}\n\nTier {tier}: {TIERS[tier].description}.\n"
+    )
+    print(table.to_terminal(table.build(name, protocol, rows, published_of(name), tier)))
+    missing = _wanted(name, protocol, tier) - {row.key for row in rows if row.status != "failed"}
+    if missing:
+        print(f"\n{len(missing)} cells are missing; `run_protocol {name} --tier {tier}` makes them")
+    return HOLDS

@@ -1,0 +1,43 @@
+"""`reprise report`: the pages of reports/ from the CSVs of results/."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+from ..core import protocol as protocols
+from ..core.errors import DataError
+from ..core.protocol import TIERS, TierName
+from ..core.workspace import Workspace
+from ._common import HOLDS, Add
+
+
+def add_to(add: Add) -> None:
+    """Its arguments."""
+    report = add("report", _report, "write the pages of reports/ anew from the CSVs of results/")
+    report.add_argument("protocols", nargs="*", metavar="PROTOCOL", help="(all that have results)")
+    report.add_argument("--tier", choices=get_args(TierName), help="(all that have results)")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from ..render import document
+
+    workspace, written = Workspace(arguments.root), []
+    chosen = [protocols.load(name)[0] for name in arguments.protocols]
+    for tier in [arguments.tier] if arguments.tier else list(TIERS):
+        there = [name for name in protocols.names() if workspace.results(tier, name).exists()]
+        if absent := sorted(set(chosen) - set(there)) if arguments.tier else []:
+            raise DataError(
+                f"{workspace.results(tier, absent[0])} does not exist; "
+                f"`run_protocol {absent[0]} --tier {tier}` makes it"
+            )
+        names = [name for name in there if not chosen or name in chosen]
+        if names:
+            written += document.report(workspace, tier, names)
+    if not written:
+        raise DataError(
+            f"{workspace.root / 'results'} has no results to report; `run_protocol` makes some"
+        )
+    for file in written:
+        print(file)
+    return HOLDS

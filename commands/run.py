@@ -1,0 +1,310 @@
+"""`reprise run`, also called `run_protocol`: train and measure what is missing, and report it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+from ..core import protocol as protocols
+from ..core import results
+from ..core.errors import UsageError, unknown
+from ..core.protocol import TierName
+from ..core.results import ResultRow
+from ..core.workspace import Workspace
+from ._arguments import as_addition, as_change, as_count, as_labels, as_seconds, as_shard, as_whole
+from ._common import FAILED, HOLDS, INTERRUPTED, USAGE, Add, mebibytes, published_of, say
+
+if TYPE_CHECKING:
+    from ..launch.executors import Place
+    from ..launch.plan import Job, Request
+
+
+def add_to(add: Add) -> None:
+    """Its arguments."""
+    run = add("run", _run, "train and measure what is missing of protocols, and report it")
+    run.add_argument(
+        "protocols",
+        nargs="*",
+        metavar="PROTOCOL",
+        help="`reprise list` shows them; table1 is short for gnm_table1",
+    )
+    run.add_argument("--all", metavar="PAPER", help="every protocol of a paper: gnm")
+    run.add_argument("--tier", choices=get_args(TierName), default="demo", help="how large (demo)")
+    run.add_argument(
+        "--models", type=as_labels, default=(), metavar="A,B", help="only these rows of the table"
+    )
+    run.add_argument(
+        "--datasets", type=as_labels, default=(), metavar="A,B", help="only these datasets"
+    )
+    run.add_argument(
+        "--metrics", type=as_labels, default=(), metavar="A,B", help="only these metrics"
+    )
+    run.add_argument(
+        "--seeds", type=as_count, metavar="N", help="how many seeds (the tier's number)"
+    )
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change an option: model.lr=3e-4, training.steps=500, dataset.canvas=64, metric.particles=10",
+    )  # fmt: skip
+    run.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="LABEL=MODULE:CLASS",
+        help="add a row of your own",
+    )
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="", help="(bf16 on CUDA, fp32 on the CPU)"
+    )
+    run.add_argument(
+        "--workers",
+        type=as_count,
+        default=0,
+        metavar="N",
+        help="runs at a time (CPU: cores, at most 4)",
+    )
+    run.add_argument(
+        "--budget",
+        type=as_seconds,
+        metavar="40m",
+        help="stop at a checkpoint after 90s, 40m, 2h or 1h30m",
+    )
+    run.add_argument(
+        "--checkpoint-every",
+        type=as_seconds,
+        default=60.0,
+        metavar="60s",
+        help="what a kill may cost",
+    )
+    run.add_argument(
+        "--stall",
+        type=as_seconds,
+        default=1800.0,
+        metavar="30m",
+        help="kill a run that makes no progress for so long",
+    )
+    run.add_argument(
+        "--shard", type=as_shard, metavar="I/N",
+        help="only the I-th of N parts of the runs, into results/<tier>/shards/; `reprise merge` joins them",
+    )  # fmt: skip
+    run.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
+    queue = run.add_argument_group(
+        "--executor slurm",
+        "Every run is one task of a Slurm queue, which requeues itself from its checkpoint near its time limit. "
+        "What a task asks for comes from timing a few steps here, unless it is given. The folder --root must be on a "
+        "disk that all nodes see. Ctrl-C leaves the tasks in the queue, and the same command finds them again; "
+        "a second Ctrl-C within five seconds cancels them.",
+    )  # fmt: skip
+    queue.add_argument("--partition", default="", metavar="NAME", help="(the cluster's default)")
+    queue.add_argument("--gpus", type=as_whole, metavar="N", help="(1 where the partition has any)")
+    queue.add_argument(
+        "--time", type=as_seconds, metavar="4h",
+        help="limit (1.5 x training + 30m); the memory is still timed for, unless --slurm mem_gb=N gives it",
+    )  # fmt: skip
+    queue.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE",
+        help="anything else that sbatch takes: account=lab, constraint=h100, cpus_per_task=8",
+    )  # fmt: skip
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="time a few steps; print cells, hours, memory and disk",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    began = time.time()
+    names = protocols_asked(arguments)  # a mistyped name is told before torch is imported
+    from ..launch.processes import warm_up
+
+    if arguments.executor != "slurm":  # there, workers begin elsewhere
+        warm_up()
+    from ..launch.executors import Place, local
+    from ..launch.plan import collect, merged, plan
+    from ..launch.shards import part
+
+    workspace = Workspace(arguments.root)
+    requests = [request_of(arguments, name) for name in names]
+    deadline = math.inf if arguments.budget is None else began + arguments.budget
+    place = Place(
+        arguments.device,
+        arguments.precision,
+        arguments.workers,
+        deadline,
+        arguments.checkpoint_every,
+        arguments.stall,
+    )
+    asked = asked_of_slurm(arguments)
+    plans = part([plan(request, workspace) for request in requests], arguments.shard)
+    for todo in plans:
+        say(
+            f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
+        )
+    jobs = merged(plans)  # protocols share runs, and runs of all of them are made side by side
+    if len(plans) > 1:
+        say(f"all of them: {sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs")
+    if arguments.dry_run:
+        return _dry_run(jobs, workspace, place)
+
+    def collect_all() -> None:
+        for todo in plans:
+            collect(todo, workspace, arguments.shard)
+
+    collect_all()
+    outcome = None
+    if jobs:
+        from ..launch.display import Display
+
+        left = {
+            job.run.id: (job.run.model.name, job.run.recipe.training.steps, len(job.cells))
+            for job in jobs
+        }
+        display = Display(left, place.sized()[0])
+        try:
+            if arguments.executor == "slurm":
+                from ..launch.slurm import slurm
+
+                outcome = slurm(jobs, workspace, place, asked, display, collect_all)
+            else:
+                outcome = local(jobs, workspace, place, display, collect_all)
+        finally:
+            display.close()
+            collect_all()
+    if outcome is None or not outcome.interrupted:
+        for todo in plans:
+            if arguments.shard is None:
+                print_report(workspace, todo.tier, todo.name)
+            else:
+                print(workspace.results(todo.tier, todo.name, arguments.shard))
+    if outcome is None:
+        return HOLDS
+    plans = part([plan(request, workspace) for request in requests], arguments.shard)
+    return _end(merged(plans), outcome)
+
+
+def protocols_asked(arguments: argparse.Namespace) -> list[str]:
+    """The full names of the protocols to run, each once."""
+    chosen = [protocols.load(name)[0] for name in arguments.protocols]
+    if arguments.all:
+        known = protocols.names()
+        found = [name for name in known if name.startswith(f"{arguments.all}_")]
+        if not found:
+            raise unknown("paper", arguments.all, {name.partition("_")[0] for name in known})
+        chosen += found
+    if not chosen:
+        raise UsageError(
+            "no protocol was named; `reprise list` shows them, --all gnm takes all of a paper"
+        )
+    return list(dict.fromkeys(chosen))
+
+
+def request_of(arguments: argparse.Namespace, name: str = "") -> Request:
+    """What the arguments of `run_protocol` ask of one protocol, the first if none is named."""
+    from ..launch.plan import Request
+
+    return Request(
+        name or arguments.protocols[0],
+        arguments.tier,
+        arguments.models,
+        arguments.datasets,
+        arguments.metrics,
+        arguments.seeds,
+        tuple(as_change(text) for text in arguments.set),
+        tuple(as_addition(text) for text in arguments.model),
+    )
+
+
+def asked_of_slurm(arguments: argparse.Namespace) -> Any:
+    """What the arguments ask of a Slurm queue. Raises UsageError where no queue was asked for."""
+    from ..launch.slurm import Asked
+
+    parameters = []
+    for text in arguments.slurm:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(
+                f"--slurm {text!r} cannot be read; expected KEY=VALUE such as account=lab"
+            )
+        parameters.append((key, value))
+    minutes = None if arguments.time is None else max(1, math.ceil(arguments.time / 60))
+    asked = Asked(arguments.partition, arguments.gpus, minutes, tuple(parameters))
+    if asked != Asked() and arguments.executor != "slurm":
+        raise UsageError("--partition, --gpus, --time and --slurm belong to --executor slurm")
+    return asked
+
+
+def _end(left: Sequence[Job], outcome: Any) -> int:
+    """Say what failed and what is left."""
+    for trouble in outcome.troubles:
+        print(f"reprise: {trouble}", file=sys.stderr)
+    if outcome.failed:
+        say(
+            f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
+        )
+    if outcome.diverged:
+        say(
+            f"{outcome.diverged} cells diverged; their rows say where, and calling again changes nothing"
+        )
+    if outcome.stopped or outcome.interrupted:
+        why = "interrupted" if outcome.interrupted else "the budget is over"
+        say(
+            f"{why}: {sum(len(job.cells) for job in left)} cells in {len(left)} runs are left; call again to go on"
+        )
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.mendable:
+        return USAGE
+    return FAILED if outcome.failed or outcome.diverged else HOLDS
+
+
+def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
+    from tabulate import tabulate
+
+    from ..launch.display import duration
+    from ..launch.estimate import estimates
+
+    lines, seconds, memory, disk, trouble = [], 0.0, 0, 0, False
+    workers, threads = place.sized()
+    for done, (job, found) in enumerate(estimates(jobs, workspace, place), 1):
+        say(f"timed {done} of {len(jobs)}: {job.run.id}")
+        seconds, disk = seconds + found.seconds, disk + found.disk
+        memory, trouble = max(memory, found.memory), trouble or bool(found.trouble)
+        numbers = [
+            f"{found.seconds_per_step:.3g}",
+            f"{found.seconds / 3600:.2f}",
+            mebibytes(found.memory),
+        ]
+        shown = (
+            [*numbers, mebibytes(found.disk)] if not found.trouble else [found.trouble, "", "", ""]
+        )
+        lines.append([job.run.id, len(job.cells), found.steps_left, *shown])
+    heads = ["run", "cells", "steps left", "s/step", "hours", "memory MiB", "disk MiB"]
+    if lines:
+        print(tabulate(lines, heads, disable_numparse=True))
+    at_once = max(1, min(workers, len(lines)))
+    cells = sum(len(job.cells) for job in jobs)
+    print(
+        f"{cells} cells to do in {len(lines)} runs; training takes {duration(seconds)} of work, about "
+        f"{duration(seconds / at_once)} with {at_once} workers of {threads} threads; measuring comes on top; "
+        f"peak memory {mebibytes(memory * at_once)} MiB, disk {mebibytes(disk)} MiB"
+    )
+    return USAGE if trouble else HOLDS
+
+
+def print_report(workspace: Workspace, tier: TierName, name: str) -> None:
+    """Write a protocol's pages; its table, and where everything is, on the terminal."""
+    from ..render import document, table
+
+    _, protocol, _ = protocols.load(name)
+    path = workspace.results(tier, name)
+    written = document.report(workspace, tier, [name])
+    laid = table.build(name, protocol, results.read(path, ResultRow), published_of(name), tier)
+    print(table.to_terminal(laid))
+    print()
+    for file in dict.fromkeys([path, *written]):
+        print(file)
