@@ -77,7 +77,9 @@ class DooDConfig(DrawingConfig):
     renderer: Literal["spline", "mlp"] = "spline"
     mixtures: int = 40  # of layouts, and of each control point
     stop_bias: float = 2.0  # of q(o) at the start
-    global_slope_bias: float = -1.0  # of a
+    global_slope_bias: float = (
+        -1.0
+    )  # of a; this and the next two where pictures are placed, else the defaults hold
     local_bias_sigma: float = -2.0
     local_bias_slope: float = 2.0
     pen_noise: bool = False  # in new exemplars
@@ -99,6 +101,10 @@ class DooD(PartByPart, Completes):
 
     config: DooDConfig
     pen_median: Tensor
+    where_mean: Tensor
+    where_std: Tensor
+    point_mean: Tensor
+    point_std: Tensor
     tiers: ClassVar = {"demo": DEMO, "mini": MINI}
 
     def __init__(self, config: DooDConfig, data: DatasetInfo) -> None:
@@ -129,6 +135,11 @@ class DooD(PartByPart, Completes):
             self.p_stroke = tanh_mlp(
                 HIDDEN + 4 + of_glimpse, POINTS * config.mixtures * (1 + STROKE)
             )
+        else:
+            independent = {"where_mean": [0, 0, 0.8, 0], "where_std": [0.2, 0.2, 0.2, 0.4]}
+            independent |= {"point_mean": [0.5, 0.5], "point_std": [0.2, 0.2]}
+            for name, values in independent.items():
+                self.register_buffer(name, torch.tensor(values), persistent=False)
         if config.renderer == "mlp":
             self.painter = tanh_mlp(what, self.side**2)
         self.register_buffer("pen_median", torch.tensor([0.02, 0.5, 0.5]))
@@ -137,26 +148,28 @@ class DooD(PartByPart, Completes):
 
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
-        """The authors' settings; on Omniglot and synthetic strokes q(o) and the pen start elsewhere (spec 3.3)."""
-        thin = data.name.partition("-")[0] in ("omniglot", "strokes")
-        own = DooDConfig(
-            stop_bias=10.0, global_slope_bias=4.0, local_bias_sigma=-4.0, local_bias_slope=4.0
-        )
-        return Recipe(own if thin else DooDConfig(), published(data))
+        """The authors' settings; on Omniglot and synthetic strokes q(o) starts elsewhere, on Omniglot the pen, too."""
+        name = data.name.partition("-")[0]
+        if name == "omniglot":
+            config = DooDConfig(
+                stop_bias=10.0, global_slope_bias=4.0, local_bias_sigma=-4.0, local_bias_slope=4.0
+            )
+        else:
+            config = DooDConfig(stop_bias=10.0 if name == "strokes" else 2.0)
+        return Recipe(config, published(data))
 
     def _start(self) -> None:
         """What the last layers give before training: all but q(s)'s are constant."""
         config = self.config
         _constant(self.q_stop, torch.tensor([config.stop_bias]))
         _constant(self.q_layout, torch.tensor([0.0, 0, 6, 0, -4, -4, -4, -4, 0]))
+        own = config if config.affine_on == "image" else DooDConfig()
+        pen = torch.tensor([own.local_bias_sigma, own.local_bias_slope, own.global_slope_bias])
         if config.fidelity == "code":
-            _constant(self.global_slope, torch.tensor([config.global_slope_bias]))
-            local = torch.tensor([config.local_bias_sigma, config.local_bias_slope])
-            _constant(self.local_pen, local)
+            _constant(self.local_pen, pen[:2])
+            _constant(self.global_slope, pen[2:])
         else:
-            self.pen_logit.copy_(
-                torch.tensor([config.local_bias_sigma, config.local_bias_slope, config.global_slope_bias])
-            )  # fmt: skip
+            self.pen_logit.copy_(pen)
         if config.prior != "sequential":
             return
         k = config.mixtures
@@ -198,23 +211,21 @@ class DooD(PartByPart, Completes):
     def prior_stop(self, seen: Tensor) -> Bernoulli:
         """p(o_t) from the canvas's features: (..., F) -> (...)."""
         if self.config.prior == "independent":
-            return Bernoulli(seen.new_zeros(seen.shape[:-1], dtype=torch.float32))
+            return Bernoulli(torch.zeros(seen.shape[:-1], device=seen.device))
         return Bernoulli(self.p_stop(seen).float()[..., 0])
 
     def prior_layout(self, hidden: Tensor) -> Mixture:
         """p(l_t) from h^l: (..., 256) -> (..., 4)."""
         if self.config.prior == "independent":
-            mean = hidden.new_tensor([0, 0, 0.8, 0], dtype=torch.float32)
-            std = hidden.new_tensor([0.2, 0.2, 0.2, 0.4], dtype=torch.float32)
-            return _single(Gaussian(mean, std), hidden.shape[:-1])
+            return _single(Gaussian(self.where_mean, self.where_std), hidden.shape[:-1])
         raw = self.p_layout(hidden).unflatten(-1, (self.config.mixtures, 1 + LAYOUT))
         return Mixture(raw[..., 0].float(), self.layout(raw[..., 1:]))
 
     def prior_stroke(self, hidden: Tensor, where: Tensor, glimpse: Tensor | None) -> Mixture:
         """p(s_t) from h^s, l_t and φ(glimpse of the canvas): (..., 5, 2)."""
         if self.config.prior == "independent":
-            half = hidden.new_full((2,), 0.5, dtype=torch.float32)
-            return _single(Gaussian(half, 0.4 * half), (*hidden.shape[:-1], POINTS))
+            shape = (*hidden.shape[:-1], POINTS)
+            return _single(Gaussian(self.point_mean, self.point_std), shape)
         seen = [hidden, where] if glimpse is None else [hidden, where, glimpse]
         raw = self.p_stroke(torch.cat(seen, -1))
         raw = raw.unflatten(-1, (POINTS, self.config.mixtures, 1 + STROKE))
@@ -382,12 +393,17 @@ class DooD(PartByPart, Completes):
 
     def _pen(self, context: Tensor, glimpses: Tensor, where: Tensor) -> Tensor:
         """(σ_t, r_t, a_t): (B, 3). As the paper says, the same for all images; as coded, told by the image."""
-        if self.config.rendering == "median" and not self.training:
-            return self.pen_median.expand(len(where), 3)
-        if self.config.fidelity == "paper":
-            return self._bounded(self.pen_logit[:2], self.pen_logit[2:]).expand(len(where), 3)
+        learnt = self.config.fidelity == "paper"
+        if learnt or (self.config.rendering == "median" and not self.training):
+            return self.usual_pen().expand(len(where), 3)
         local = self.local_pen(torch.cat([glimpses, where], -1)).float()
         return self._bounded(local, self.global_slope(context).float())
+
+    def usual_pen(self) -> Tensor:
+        """What strokes are drawn with where there is no image that could tell: (3,)."""
+        if self.config.fidelity == "code":
+            return self.pen_median
+        return self._bounded(self.pen_logit[:2], self.pen_logit[2:])
 
     def _bounded(self, local: Tensor, slope: Tensor) -> Tensor:
         thin = 0.01 if self.config.affine_on == "image" else 0.005
@@ -399,25 +415,26 @@ class DooD(PartByPart, Completes):
         """The median pen of the batch's first strokes: what samples and pens that tell nothing are drawn with."""
         self.pen_median.copy_(reading.parts.pen[:, 0].detach().median(0).values)
 
-    def weigh(self, costs: dict[str, Tensor], likelihood: Tensor) -> Tensor:
+    def weigh(
+        self, costs: dict[str, Tensor], likelihood: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """As coded β divides the likelihood in the signal; as the paper says it weighs the KL of o_t everywhere."""
         if self.config.fidelity == "code":
             return super().weigh(costs, likelihood)
-        costs["stop"] = self.config.beta * costs["stop"]
-        return likelihood
+        return costs | {"stop": self.config.beta * costs["stop"]}, likelihood
 
     def objective(self, elbo: Tensor, costs: dict[str, Tensor]) -> Tensor:
-        """See `weigh`; costs are weighed already."""
+        """See `weigh`."""
         if self.config.fidelity == "code":
             return elbo
-        return elbo - (1 - 1 / self.config.beta) * costs["stop"].sum(1)
+        return elbo - (self.config.beta - 1) * costs["stop"].sum(1)
 
     # Samples, and drawings that somebody has begun.
 
     def prior(self, n: int) -> Parts:
         """Strokes one after another from an empty canvas, with the median pen; as coded, tempered (spec 3.8)."""
         z, _ = self._unroll(
-            self._empty(n), self._blank(n), self.pen_median.expand(n, 3), self.steps
+            self._empty(n), self._blank(n), self.usual_pen().expand(n, 3), self.steps
         )
         return z
 
@@ -460,7 +477,7 @@ class DooD(PartByPart, Completes):
 
     def begin(self, n: int) -> Tensor:
         """One step from the prior; it may be that nothing is drawn in it."""
-        pen = self.pen_median.expand(n, 3)
+        pen = self.usual_pen().expand(n, 3)
         _, canvas = self._unroll(self._empty(n), self._blank(n), pen, 1)
         return canvas.clamp(0, 1)
 
@@ -479,7 +496,7 @@ class DooD(PartByPart, Completes):
 
         state = State(after("layout"), after("stroke"), after("where"), after("what"), blank.alive)
         own = torch.where(z.present[..., None] > 0, z.pen, torch.nan).nanmedian(1).values
-        pen = torch.where(none[:, None], self.pen_median, own)
+        pen = torch.where(none[:, None], self.usual_pen(), own)
         pen = torch.cat([pen[:, :2], self._global_slope(z.pen).flatten(1)], 1)
         canvas = reading.canvas[:, -1].clamp(0, 1 - 1e-6)
         together = pen[:, 2, None, None, None] * canvas.atanh()

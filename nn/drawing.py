@@ -129,9 +129,7 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         self, config: DrawingConfig, data: DatasetInfo, seen: int, baseline_hidden: tuple[int, int]
     ) -> None:
         super().__init__(config, data)
-        channels, side, width = data.shape
-        if channels != 1 or side != width:
-            raise UsageError(f"draws square grey images; {data.name} has {data.shape} (C, H, W)")
+        side = drawable(data)
         self.config, self.data, self.side = config, data, side
         self.image = Features(side, config.features)  # φ of the image itself
         self.scale_logit = nn.Parameter(torch.zeros(1, side, side))
@@ -218,8 +216,8 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         costs = self.costs(reading)
         likelihood = self.log_likelihood(x, reading.canvas[:, -1])
         elbo = likelihood - torch.stack(list(costs.values())).sum((0, 2))
-        signal_likelihood = self.weigh(costs, likelihood)
-        every = torch.stack(list(costs.values())).sum(0)
+        weighed, signal_likelihood = self.weigh(costs, likelihood)
+        every = torch.stack(list(weighed.values())).sum(0)
         to_come = every.flip(1).cumsum(1).flip(1) - signal_likelihood[:, None]
         to_come = (reading.before * to_come).detach()  # G_t: what decision t can still cost
         hidden, _ = self.baseline_rnn(reading.seen.detach())
@@ -239,9 +237,11 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         }
         return loss, named
 
-    def weigh(self, costs: dict[str, Tensor], likelihood: Tensor) -> Tensor:
-        """The likelihood as it enters NVIL's signal, (B,): as coded, divided by β."""
-        return likelihood / self.config.beta
+    def weigh(
+        self, costs: dict[str, Tensor], likelihood: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Costs (B, T) and likelihood (B,) as they enter NVIL's signal: as coded, the likelihood is divided by β."""
+        return costs, likelihood / self.config.beta
 
     def objective(self, elbo: Tensor, costs: dict[str, Tensor]) -> Tensor:
         """What reparametrised gradients maximise, (B,): as coded, the plain ELBO."""
@@ -286,14 +286,19 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         """Each exemplar: the latents of x, then noise on the shapes and one affine map of the whole."""
         images = []
         for _ in range(draws):
-            z, _ = self.explain(x, 1)
+            z, _ = self.explain(x, 1, by="likelihood")
             z = self.perturb(z)
             matrix = self.affine(torch.randn(len(x), 7, device=x.device), EXEMPLAR)
             images.append(self.redraw(z, self.editable(z), matrix))
         return torch.stack(images, 1).clamp(0, 1)
 
-    def explain(self, x: Tensor, parses: int) -> tuple[Parts, Tensor]:
-        """`parses` explanations of each image, each the best of `tried` draws by log p(x, z): (B P, …), (B, P) nats."""
+    def explain(
+        self, x: Tensor, parses: int, by: Literal["joint", "likelihood"] = "joint"
+    ) -> tuple[Parts, Tensor]:
+        """`parses` explanations of each image and their log p(x, z): (B P, …), (B, P) nats.
+
+        Each is the best of `tried` draws by that, or by log p(x | z) alone.
+        """
         found: list[tuple[Parts, Tensor]] = []
         for _ in range(parses):
             reading = self.read(x, particles=self.tried())
@@ -302,11 +307,12 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
                 [(masks.get(n, reading.parts.present) * p).sum(1) for n, p in reading.log_p.items()]
             ).sum(0)
             copies = x.repeat(self.tried(), 1, 1, 1)
-            joint = prior + self.log_likelihood(copies, reading.canvas[:, -1])
-            joint = joint.unflatten(0, (-1, len(x)))
-            best = joint.argmax(0)
+            likelihood = self.log_likelihood(copies, reading.canvas[:, -1])
+            joint = prior + likelihood
+            score = joint if by == "joint" else likelihood
+            best = score.unflatten(0, (-1, len(x))).argmax(0)
             rows = best * len(x) + torch.arange(len(x), device=x.device)
-            found.append((Parts(*(part[rows] for part in reading.parts)), joint.amax(0)))
+            found.append((Parts(*(part[rows] for part in reading.parts)), joint[rows]))
         parts = Parts(
             *(torch.stack(p, 1).flatten(0, 1) for p in zip(*(z for z, _ in found), strict=True))
         )
@@ -402,8 +408,17 @@ def stop(logit: Tensor, draw: Draw) -> Tensor:
     return Bernoulli(logit).mode() if draw == "mode" else Bernoulli(logit).sample()
 
 
+def drawable(data: DatasetInfo) -> int:
+    """The side of the images. Raises UsageError where they are not square and grey."""
+    channels, side, width = data.shape
+    if channels != 1 or side != width:
+        raise UsageError(f"draws square grey images; {data.name} has {data.shape} (C, H, W)")
+    return side
+
+
 def published(data: DatasetInfo) -> Training:
     """The authors' settings: 500,000 batches of 64, Adam at 1e-4; no clipping, no schedule."""
+    drawable(data)
     return Training(steps=500_000, batch_size=64, optimizer="adam", lr=1e-4, clip_norm=None)
 
 
