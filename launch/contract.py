@@ -15,16 +15,20 @@ from ..core.dataset import DatasetInfo
 from ..core.errors import ContractError, UsageError
 from ..core.model import (
     Attends,
+    Completes,
     Decomposes,
+    Draws,
     GenerativeModel,
     Itemizes,
     Locates,
+    Matches,
     Recipe,
     Relaxes,
     Remembers,
     Resamples,
     Training,
     Traverses,
+    Varies,
 )
 from ..core.randomness import seeded
 from ..core.spec import Spec
@@ -236,6 +240,20 @@ def _capabilities(
         yield f"Remembers: {slots} slots"
     if isinstance(model, Attends):
         yield f"Attends: {_attends(cls, model, x, slots)} steps"
+    if isinstance(model, Draws):
+        yield f"Draws: {_draws(cls, model, x)} parts"
+    if isinstance(model, Completes):
+        begun = _seeded(cls, "begin", model.begin, BATCH)
+        _shaped(name, f"begin({BATCH})", begun, (BATCH, *x.shape[1:]))
+        _within(name, f"begin({BATCH})", begun)
+        _several(name, "complete(x, 2)", _seeded(cls, "complete", model.complete, begun, 2), x)
+        yield "Completes"
+    if isinstance(model, Varies):
+        _several(name, "vary(x, 2)", _seeded(cls, "vary", model.vary, x, 2), x)
+        yield "Varies"
+    if isinstance(model, Matches):
+        _matches(cls, model, x)
+        yield "Matches"
     if isinstance(model, Relaxes):
         relaxed = _seeded(cls, "relaxed_elbo", model.relaxed_elbo, x)
         _shaped(name, "relaxed_elbo(x)", relaxed, (BATCH,))
@@ -259,17 +277,12 @@ def _attends(cls: type[Any], model: Attends, x: Tensor, slots: int | None) -> in
         remembered = seen.slot.shape[-1] if slots is None else slots
         _shaped(name, f"{method}.slot", seen.slot, (BATCH, steps, remembered))
         _within(name, f"{method}.probability", seen.probability)
-        present = seen.present
-        if not ((present == 0) | (present == 1)).all() or (present.diff(dim=1) > 0).any():
-            raise ContractError(
-                f"{name}.{method}.present must be 1 for every step taken and 0 from the first 0 on; got "
-                f"{present.tolist()}"
-            )
+        _stops(name, method, seen.present)
         if (seen.window[..., 2:] < seen.window[..., :2]).any():
             raise ContractError(
                 f"{name}.{method}.window must be (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1"
             )
-        if seen.layer[present == 0].any():
+        if seen.layer[seen.present == 0].any():
             raise ContractError(f"{name}.{method}.layer must be zero where present is 0")
         if remembered:
             _within(name, f"{method}.slot", seen.slot)
@@ -280,12 +293,74 @@ def _attends(cls: type[Any], model: Attends, x: Tensor, slots: int | None) -> in
                 )
     with seeded(5):
         again = _call(cls, method, model.attend, x, False)
-    for field, first, second in zip(seen._fields, seen, again, strict=True):
+    _same(name, method, seen, again)
+    return int(steps)
+
+
+def _draws(cls: type[Any], model: Draws, x: Tensor) -> int:
+    """The parts, of draws and of the mode."""
+    name = cls.__name__
+    for sample in (True, False):
+        method = f"draw(x, {sample})"
+        seen = _seeded(cls, method, model.draw, x, sample)
+        parts = seen.present.shape[1] if seen.present.ndim == 2 else -1
+        _shaped(name, f"{method}.present", seen.present, (BATCH, parts))
+        _shaped(name, f"{method}.canvas", seen.canvas, (BATCH, parts, *x.shape[1:]))
+        _shaped(name, f"{method}.what", seen.what, (BATCH, parts, seen.what.shape[-1]))
+        _shaped(name, f"{method}.where", seen.where, (BATCH, parts, 4))
+        _within(name, f"{method}.canvas", seen.canvas)
+        _stops(name, method, seen.present)
+        still = seen.present[:, 1:] == 0
+        changed = (seen.canvas.diff(dim=1).flatten(2).abs().amax(2) > 1e-5) & still
+        if changed.any():
+            raise ContractError(f"{name}.{method}.canvas must not change where present is 0")
+    with seeded(5):
+        again = _call(cls, method, model.draw, x, False)
+    _same(name, method, seen, again)
+    return int(parts)
+
+
+def _several(name: str, method: str, images: Tensor, x: Tensor) -> None:
+    """Two images for each of x, which are not one image twice."""
+    _shaped(name, method, images, (BATCH, 2, *x.shape[1:]))
+    _within(name, method, images)
+    if torch.equal(images[:, 0], images[:, 1]):
+        raise ContractError(f"{name}.{method} gives the same image twice; its draws must differ")
+
+
+def _matches(cls: type[Any], model: Matches, x: Tensor) -> None:
+    """Shape, with gradients off as in measuring; what was fitted is no parameter."""
+    assert isinstance(model, torch.nn.Module)
+    method = "match(support, query, 1, 2)"
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        found = _seeded(cls, "match", model.match, x, x.flip(0)[:1], 1, 2)
+    _shaped(cls.__name__, method, found, (1, BATCH))
+    for key, value in model.state_dict().items():
+        if not torch.equal(value, before[key]):
+            raise ContractError(f"{cls.__name__}.{method} changed {key}; a match leaves no trace")
+    for key, parameter in model.named_parameters():
+        if parameter.grad is not None or not parameter.requires_grad:
+            raise ContractError(
+                f"{cls.__name__}.{method} left {key} frozen or with a gradient; a match leaves no trace"
+            )
+
+
+def _stops(name: str, method: str, present: Tensor) -> None:
+    if not ((present == 0) | (present == 1)).all() or (present.diff(dim=1) > 0).any():
+        raise ContractError(
+            f"{name}.{method}.present must be 1 for every step taken and 0 from the first 0 on; got "
+            f"{present.tolist()}"
+        )
+
+
+def _same(name: str, method: str, latents: Any, again: Any) -> None:
+    for field, first, second in zip(latents._fields, latents, again, strict=True):
         if not torch.equal(first, second):
             raise ContractError(
                 f"{name}.{method}.{field} differs under another seed; without sampling it is the posterior's mode"
             )
-    return int(steps)
 
 
 def _remembers(cls: type[Any], model: Remembers, x: Tensor) -> int:

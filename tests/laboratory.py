@@ -24,12 +24,17 @@ from reprise.core.metric import Measurement, Metric
 from reprise.core.model import (
     Attends,
     Attention,
+    Completes,
+    Drawing,
+    Draws,
     GenerativeModel,
     Itemizes,
+    Matches,
     Recipe,
     Relaxes,
     Remembers,
     Training,
+    Varies,
     evaluation_option,
 )
 from torch import Tensor, nn
@@ -276,6 +281,91 @@ class Vague(Reader):
 
     def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
         return {"everything": self.log_weights(x, particles)}
+
+
+class Draughtsman(Sketch, Draws, Completes, Varies, Matches):
+    """Draws an image in two parts of its own, and has all the capabilities of such a model."""
+
+    def draw(self, x: Tensor, sample: bool = True) -> Drawing:
+        mean = self._posterior(x)[0]
+        mean = mean + torch.randn_like(mean) if sample else mean
+        present = x.new_tensor([[1.0, 0.0], [1.0, 1.0]])[torch.arange(len(x)) % 2]
+        image = self.decode(Latents(mean)).sigmoid()
+        canvas = torch.stack([image, image * (1 - 0.5 * present[:, 1, None, None, None])], 1)
+        where = x.new_tensor([0.0, 0, 1, 0]).expand(len(x), 2, 4)
+        return Drawing(present, canvas, mean[:, None].expand(-1, 2, -1), where)
+
+    def begin(self, n: int) -> Tensor:
+        return self.sample(n)
+
+    def complete(self, x: Tensor, draws: int) -> Tensor:
+        return self.vary(x, draws)
+
+    def vary(self, x: Tensor, draws: int) -> Tensor:
+        return torch.stack([self.reconstruct(x) for _ in range(draws)], 1)
+
+    def match(self, support: Tensor, query: Tensor, parses: int, steps: int) -> Tensor:
+        return -(query[:, None] - support).square().flatten(2).sum(2)
+
+
+class Restless(Draughtsman):
+    """Breaks the contract: goes on drawing after the end."""
+
+    def draw(self, x: Tensor, sample: bool = True) -> Drawing:
+        seen = super().draw(x, sample)
+        return seen._replace(canvas=torch.stack([0.5 * seen.canvas[:, 0], seen.canvas[:, 1]], 1))
+
+
+class Resurrecting(Draughtsman):
+    """Breaks the contract: a part after the end."""
+
+    def draw(self, x: Tensor, sample: bool = True) -> Drawing:
+        seen = super().draw(x, sample)
+        return seen._replace(present=1 - seen.present)
+
+
+class Undecided(Draughtsman):
+    """Breaks the contract: its mode is a draw."""
+
+    def draw(self, x: Tensor, sample: bool = True) -> Drawing:
+        return super().draw(x, True)
+
+
+class Blinding(Draughtsman):
+    """Breaks the contract: begins with more than white."""
+
+    def begin(self, n: int) -> Tensor:
+        return super().begin(n) + 1
+
+
+class Repeating(Draughtsman):
+    """Breaks the contract: its exemplars are one."""
+
+    def vary(self, x: Tensor, draws: int) -> Tensor:
+        return super().vary(x, draws)[:, :1].expand(-1, draws, -1, -1, -1)
+
+
+class Turned(Draughtsman):
+    """Breaks the contract: support and query the wrong way round."""
+
+    def match(self, support: Tensor, query: Tensor, parses: int, steps: int) -> Tensor:
+        return super().match(support, query, parses, steps).T
+
+
+class Learning(Draughtsman):
+    """Breaks the contract: a match trains the model."""
+
+    def match(self, support: Tensor, query: Tensor, parses: int, steps: int) -> Tensor:
+        self.decoder.bias.add_(0.01)
+        return super().match(support, query, parses, steps)
+
+
+class Freezing(Draughtsman):
+    """Breaks the contract: after a match nothing trains any more."""
+
+    def match(self, support: Tensor, query: Tensor, parses: int, steps: int) -> Tensor:
+        self.requires_grad_(False)
+        return super().match(support, query, parses, steps)
 
 
 @dataclass(frozen=True)

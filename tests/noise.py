@@ -10,7 +10,7 @@ from reprise.models import dmvae
 from reprise.nn import concrete, distributions
 from torch import Tensor
 
-from . import straightforward_air, straightforward_space
+from . import straightforward_air, straightforward_dood, straightforward_space
 
 Answer = Callable[[int, Tensor], Tensor]
 """(how many calls there were before, a tensor of the shape that is asked for) -> noise."""
@@ -23,7 +23,10 @@ class Noise:
         self.normal_is: Answer = lambda call, like: seeded(torch.randn, 2 * call, like)
         self.uniform_is: Answer = lambda call, like: seeded(torch.rand, 2 * call + 1, like)
         self.restart()
-        for module in (concrete, distributions, dmvae, straightforward_air, straightforward_space):
+        modules = (
+            concrete, distributions, dmvae, straightforward_air, straightforward_dood, straightforward_space,
+        )  # fmt: skip
+        for module in modules:
             for name in ("normal", "uniform"):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, getattr(self, name))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from reprise.core import spec
+from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import ContractError, UsageError
 from reprise.core.spec import FOLDERS, model
 from reprise.core.workspace import Workspace
@@ -29,7 +30,9 @@ def _visit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_are_found() -> None:
-    assert {"gnm", "vae", "convdraw", "genesis", "ppca", "air", "dmvae"} <= set(MODELS)
+    assert {
+        "gnm", "vae", "convdraw", "genesis", "ppca", "air", "dmvae", "dood", "difference_air",
+    } <= set(MODELS)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -90,6 +93,37 @@ def test_the_capabilities_of_a_reading_model_are_checked(name: str, slots: int |
     ],
 )
 def test_a_broken_capability_is_named(broken: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        list(check_model(model(f"laboratory:{broken}")))
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "completes"),
+    [("laboratory:Draughtsman", 2, True), ("dood", 6, True), ("difference_air", 6, False)],
+)
+def test_the_capabilities_of_a_drawing_model_are_checked(
+    name: str, parts: int, completes: bool
+) -> None:
+    findings = list(check_model(model(name), DatasetInfo("small", (1, 12, 12), objects=1)))
+    assert f"Draws: {parts} parts" in findings
+    assert {"Varies", "Matches"} <= set(findings)
+    assert ("Completes" in findings) == completes
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("Restless", r"Restless\.draw\(x, True\)\.canvas must not change where present is 0"),
+        ("Resurrecting", r"\.draw\(x, True\)\.present must be 1 .* 0 from the first 0 on"),
+        ("Undecided", r"Undecided\.draw\(x, False\)\.canvas differs under another seed"),
+        ("Blinding", r"Blinding\.begin\(2\) must lie in \[0, 1\]; it goes from"),
+        ("Repeating", r"Repeating\.complete\(x, 2\) gives the same image twice"),
+        ("Turned", r"Turned\.match\(support, query, 1, 2\) has shape \(2, 1\); expected \(1, 2\)"),
+        ("Learning", r"Learning\.match\(support, query, 1, 2\) changed decoder\.bias"),
+        ("Freezing", r"Freezing\.match\(support, query, 1, 2\) left conv\.weight frozen"),
+    ],
+)
+def test_a_broken_drawing_capability_is_named(broken: str, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         list(check_model(model(f"laboratory:{broken}")))
 

@@ -22,6 +22,7 @@ INFOS = (
     DatasetInfo("digits4", (1, 64, 64), objects=4),
     DatasetInfo("arrow_room", (3, 128, 128), "rgb", objects=4),
     DatasetInfo("multimnist", (1, 50, 50), objects=2),
+    DatasetInfo("omniglot", (1, 50, 50), objects=1),
 )
 
 
