@@ -115,6 +115,69 @@ def test_a_training_step_that_reads(
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("DooD", 12.0), ("DooD, points", 12.0), ("Difference-AIR", 5.0), ("AIR", 4.0)],
+)
+def test_a_training_step_that_draws(
+    name: str, target: float, benchmark: BenchmarkFixture, findings: Findings
+) -> None:
+    times = contested(
+        benchmark,
+        [
+            Contestant("ours, fp32", work.our_drawing_step, (name, "fp32")),
+            Contestant("ours, bf16", work.our_drawing_step, (name, "bf16")),
+            Contestant("straightforward", work.their_drawing_step, (name,)),
+            Contestant("straightforward, same allocator", work.their_drawing_step, (name, True)),
+        ],
+        3,
+        warm=1,
+    )
+    theirs, kept = times["straightforward"], times["straightforward, same allocator"]
+    for precision in ("bf16", "fp32"):
+        ours = times[f"ours, {precision}"]
+        findings.line(
+            f"training step of {name}, 50 x 50, batch 64, 6 parts, {precision}",
+            f"{theirs.median / ours.median:.1f}x ({theirs.median:.2f} -> {ours.median:.2f} s); same allocator for both "
+            f"{kept.median / ours.median:.1f}x; memory {theirs.peak / 2**30:.1f} -> {ours.peak / 2**30:.1f} GiB",
+            f">= {target:g}x",
+            theirs.median / ours.median >= target,
+        )
+
+
+@pytest.mark.parametrize("name", ["DooD", "Difference-AIR"])
+def test_particles_that_draw(name: str, benchmark: BenchmarkFixture, findings: Findings) -> None:
+    times = contested(
+        benchmark,
+        [
+            Contestant("ours", work.our_drawing_weights, (name, 200)),
+            Contestant("straightforward", work.their_drawing_weights, (name, 200)),
+        ],
+        2,
+        warm=1,
+    )
+    ours, theirs = (t.median for t in times.values())
+    findings.line(
+        f"LL of {name} with 200 particles",
+        f"{theirs / ours:.1f}x ({work.DRAWN * 200 / ours:,.0f} particles/s)",
+        ">= 3x",
+        theirs / ours >= 3,
+    )
+
+
+def test_the_memory_of_particles_that_draw(findings: Findings) -> None:
+    peaks = {}
+    for particles in (25, 200):
+        with Contest([Contestant("ours", work.drawing_weights, ("DooD", particles))], warm=1) as contest:  # fmt: skip
+            peaks[particles] = contest.times()["ours"].peak / 2**30
+    findings.line(
+        "memory of DooD's LL, 16 images",
+        f"{peaks[25]:.2f} GiB at its peak with 25 particles, {peaks[200]:.2f} with 200",
+        "<= 1.1x",
+        peaks[200] <= 1.1 * peaks[25],
+    )
+
+
 @pytest.mark.parametrize("name", ["gnm", "vae", "convdraw"])
 def test_particles(name: str, benchmark: BenchmarkFixture, findings: Findings) -> None:
     times = contested(

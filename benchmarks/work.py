@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from reprise.baselines.air import AIR
 from reprise.baselines.convdraw import ConvDRAW
+from reprise.baselines.difference_air import DifferenceAIR
 from reprise.baselines.genesis import GENESIS
 from reprise.baselines.space import SPACE
 from reprise.baselines.vae import VAE
@@ -21,11 +22,15 @@ from reprise.core.dataset import DatasetInfo
 from reprise.core.model import GenerativeModel, Recipe
 from reprise.core.run import Run
 from reprise.core.spec import dataset, model
+from reprise.data.glyphs import Glyphs
 from reprise.data.multimnist import MultiMNIST
 from reprise.data.scenes import Scenes
+from reprise.metrics.log_marginal import LogMarginal
 from reprise.models.dmvae import DMVAE
+from reprise.models.dood import DooD
 from reprise.models.gnm import GNM
 from reprise.nn.attend import AttendInferRepeat
+from reprise.nn.drawing import PartByPart
 from reprise.nn.spatial_transformer import paste_sum
 from reprise.tests.straightforward import (
     StraightforwardGNM,
@@ -34,6 +39,7 @@ from reprise.tests.straightforward import (
     plainly,
 )
 from reprise.tests.straightforward_air import straightforward_air
+from reprise.tests.straightforward_dood import straightforward_dood
 from reprise.tests.straightforward_genesis import StraightforwardGENESIS
 from reprise.tests.straightforward_space import straightforward_space
 from reprise.training.engine import Precision, choose, computing, cores, keep_freed_memory
@@ -223,6 +229,105 @@ def their_reading_step(name: str, keep_memory: bool = False) -> Work:
     training.optimizer = torch.optim.Adam(made.parameter_groups(), lr=1e-4)  # type: ignore[assignment]  # or RMSprop
     x = torch.from_numpy(batch).float() / 255
     return lambda: training(x, STEP)
+
+
+DRAWERS: dict[str, tuple[type[PartByPart], dict[str, Any]]] = {
+    "DooD": (DooD, {}),
+    "DooD, points": (DooD, {"affine_on": "points"}),
+    "Difference-AIR": (DifferenceAIR, {}),
+    "AIR": (DifferenceAIR, {"difference": False}),
+}
+DRAWN = 2  # images whose log-weights are timed
+
+
+def _drawer(name: str) -> tuple[PartByPart, Recipe, NDArray[np.uint8]]:
+    """A model that draws 50 x 50 images, with its published training, and a batch of such."""
+    digits = Glyphs(source="digits")
+    cls, changes = DRAWERS[name]
+    recipe = cls.recipe(digits.info)
+    torch.manual_seed(0)
+    made = cls(type(recipe.config)(**{**vars(recipe.config), **changes}), digits.info)  # type: ignore[call-arg]
+    return made, recipe, digits.split("train").image[np.arange(recipe.training.batch_size)]
+
+
+def our_drawing_step(name: str, precision: Precision) -> Work:
+    """One update on 50 x 50 digits, as reprise's workers make it."""
+    keep_freed_memory()
+    engine = choose("cpu", precision)
+    PROCESS.enter_context(computing(engine))
+    drawer, recipe, batch = _drawer(name)
+    made = engine.place(drawer).train()
+    optimizer, step = engine.optimizer(made, recipe.training), torch.tensor(STEP)
+
+    def work() -> None:
+        x = engine.images(batch)
+        engine.update(made, optimizer, x, step, recipe.training.clip_norm)["loss"].item()
+
+    return work
+
+
+def their_drawing_step(name: str, keep_memory: bool = False) -> Work:
+    """The same as the straightforward code makes it: torch's Adam over the same groups, nothing clipped."""
+    if keep_memory:
+        keep_freed_memory()
+    torch.set_num_threads(cores())
+    made, recipe, batch = _drawer(name)
+    plain = straightforward_dood(made).train()
+    optimizer = torch.optim.Adam(plain.parameter_groups(), lr=recipe.training.lr)
+    x, step = torch.from_numpy(batch).float() / 255, torch.tensor(STEP)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        loss, _ = plain.loss(x, step)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return work
+
+
+def our_drawing_weights(name: str, particles: int) -> Work:
+    """log_weights of two images, 25 particles at a time as the metric `log_marginal` asks for them."""
+    keep_freed_memory()
+    engine = choose("cpu", "fp32")
+    PROCESS.enter_context(computing(engine))
+    drawer, _, batch = _drawer(name)
+    made, x = engine.place(drawer).eval(), engine.images(batch[:DRAWN])
+
+    def work() -> None:
+        with torch.no_grad():
+            for _ in range(particles // PARTICLES):
+                made.log_weights(x, PARTICLES)
+
+    return work
+
+
+def their_drawing_weights(name: str, particles: int) -> Work:
+    """The same, one particle after the other."""
+    torch.set_num_threads(cores())
+    made, _, batch = _drawer(name)
+    plain, x = straightforward_dood(made).eval(), torch.from_numpy(batch[:DRAWN]).float() / 255
+
+    def work() -> None:
+        with torch.no_grad():
+            plain.log_weights(x, particles)
+
+    return work
+
+
+def drawing_weights(name: str, particles: int) -> Work:
+    """The metric itself on 16 images, for its memory."""
+    keep_freed_memory()
+    engine = choose("cpu", "fp32")
+    PROCESS.enter_context(computing(engine))
+    drawer, _, _ = _drawer(name)
+    made, digits = engine.place(drawer).eval(), Glyphs(source="digits")
+
+    def work() -> None:
+        with torch.no_grad():
+            LogMarginal(particles=particles, images=IMAGES)(made, digits)
+
+    return work
 
 
 def painting(count: int) -> Work:
