@@ -77,9 +77,8 @@ class DooDConfig(DrawingConfig):
     renderer: Literal["spline", "mlp"] = "spline"
     mixtures: int = 40  # of layouts, and of each control point
     stop_bias: float = 2.0  # of q(o) at the start
-    global_slope_bias: float = (
-        -1.0
-    )  # of a; this and the next two where pictures are placed, else the defaults hold
+    # The pen at the start, a, σ and r, where pictures are placed; where points are moved it is always this one.
+    global_slope_bias: float = -1.0
     local_bias_sigma: float = -2.0
     local_bias_slope: float = 2.0
     pen_noise: bool = False  # in new exemplars
