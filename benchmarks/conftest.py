@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from reprise.training.engine import cores
 from tabulate import tabulate
+
+from reprise.training.engine import cores
 
 HERE = Path(__file__).parent
 

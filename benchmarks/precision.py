@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-from reprise.core.results import ResultRow, read
 from tabulate import tabulate
+
+from reprise.core.results import ResultRow, read
 
 HERE = Path(__file__).parent
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from reprise.benchmarks import work
 from reprise.benchmarks.contest import Contest, Contestant
 

@@ -9,9 +9,10 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
+from tabulate import tabulate
+
 from reprise.benchmarks import profile, work
 from reprise.benchmarks.contest import CONTEXT, Contest, Contestant, Work
-from tabulate import tabulate
 
 from .conftest import HERE, Findings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+
 from reprise.benchmarks import work
 from reprise.benchmarks.contest import Contest, Contestant, Times
 

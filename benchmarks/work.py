@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
 from reprise.baselines.air import AIR
 from reprise.baselines.convdraw import ConvDRAW
 from reprise.baselines.difference_air import DifferenceAIR
@@ -44,7 +46,6 @@ from reprise.tests.straightforward_genesis import StraightforwardGENESIS
 from reprise.tests.straightforward_space import straightforward_space
 from reprise.training.engine import Precision, choose, computing, cores, keep_freed_memory
 from reprise.training.fit import fit
-from torch import Tensor
 
 PROCESS = contextlib.ExitStack()  # what a contestant's process computes under, to its end
 BATCH, SIZE, STEP = 32, 128, 5_000.0

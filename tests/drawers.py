@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.metric import Measurement, Metric
 from reprise.core.model import Completes, Drawing, Draws, Matches, Varies
 from reprise.core.randomness import seeded
-from torch import Tensor, nn
 
 SIDE, PARTS = 12, 3
 

@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import NothingToMeasure
 from reprise.core.metric import Measurement, Metric
@@ -37,7 +39,6 @@ from reprise.core.model import (
     Varies,
     evaluation_option,
 )
-from torch import Tensor, nn
 
 
 class Latents(NamedTuple):

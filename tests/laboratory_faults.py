@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from reprise.core.errors import UsageError
 from reprise.core.workspace import Workspace
 from reprise.data import _registry, _shards

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor
+
 from reprise.models import dmvae
 from reprise.nn import concrete, distributions
-from torch import Tensor
 
 from . import straightforward_air, straightforward_dood, straightforward_space
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from reprise.core.model import GenerativeModel
 from reprise.models.gnm import GNM
 from reprise.models.gnm.config import ArrowConfig
 from reprise.models.gnm.networks import Latents
 from reprise.nn.blocks import Stack, SubPixelStack
-from torch import Tensor, nn
 
 
 def paste_literally(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:

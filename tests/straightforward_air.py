@@ -14,14 +14,15 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from reprise.baselines.air import AIR, Glimpses
-from reprise.models.dmvae import DMVAE, DMVAEConfig, Memory
-from reprise.nn.attend import AttendInferRepeat
-from reprise.nn.distributions import uniform
 from torch import Tensor
 from torch import distributions as D
 from torch.distributions.relaxed_bernoulli import LogitRelaxedBernoulli
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
+
+from reprise.baselines.air import AIR, Glimpses
+from reprise.models.dmvae import DMVAE, DMVAEConfig, Memory
+from reprise.nn.attend import AttendInferRepeat
+from reprise.nn.distributions import uniform
 
 from .straightforward import paste_literally, plainly
 from .straightforward_space import crop_literally, drawn

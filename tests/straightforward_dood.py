@@ -14,12 +14,13 @@ from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch import distributions as D
+
 from reprise.baselines.difference_air import DifferenceAIR
 from reprise.models.dood import DooD
 from reprise.nn.distributions import normal, uniform
 from reprise.nn.drawing import Features, PartByPart
-from torch import Tensor, nn
-from torch import distributions as D
 
 from .straightforward import plainly
 

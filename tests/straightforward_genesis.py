@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from reprise.baselines.genesis import GENESIS, GatedConv
 from torch import Tensor
 from torch.distributions import Normal
+
+from reprise.baselines.genesis import GENESIS, GatedConv
 
 
 def gated(layer: GatedConv, x: Tensor, training: bool) -> Tensor:

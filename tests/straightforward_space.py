@@ -12,12 +12,13 @@ from typing import NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch import distributions as D
+
 from reprise.baselines._space_background import Background, BroadcastDecoder
 from reprise.baselines.space import SPACE
 from reprise.nn.channels_last import ELU
 from reprise.nn.distributions import linear, normal, uniform
-from torch import Tensor, nn
-from torch import distributions as D
 
 from .straightforward import paste_literally, plainly
 

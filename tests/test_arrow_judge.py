@@ -18,6 +18,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.spatial import ConvexHull
+
 from reprise.core.dataset import Examples, Split
 from reprise.core.errors import DataError, UsageError
 from reprise.core.randomness import stream
@@ -54,7 +56,6 @@ from reprise.metrics._judge_arrow_scenes import (
 from reprise.metrics._judge_arrow_validation import sheet, validate
 from reprise.metrics._judge_validation import table
 from reprise.metrics.structure_accuracy import StructureAccuracy
-from scipy.spatial import ConvexHull
 
 KEPT = cache_folder()  # before the tests turn elsewhere
 needs_mitsuba = pytest.mark.skipif(

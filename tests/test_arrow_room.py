@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import stats
+
 from reprise.core import progress
 from reprise.core.dataset import SPLITS
 from reprise.core.errors import DataError, UsageError
@@ -29,7 +31,6 @@ from reprise.data import _arrow_archive, _arrow_render, _arrow_scene, _shards, a
 from reprise.data._arrow_scene import COLOURS, SHAPES, SLOTS, Thing
 from reprise.data._shards import Shards
 from reprise.data.arrow_room import ArrowRoom, render
-from scipy import stats
 
 needs_mitsuba = pytest.mark.skipif(
     importlib.util.find_spec("mitsuba") is None,

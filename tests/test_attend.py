@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from reprise.baselines.air import AIR, AIRConfig
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import UsageError
@@ -21,7 +23,6 @@ from reprise.core.spec import model as model_spec
 from reprise.models.dmvae import DMVAE, Memory
 from reprise.nn.attend import extent
 from reprise.training.engine import choose, computing
-from torch import Tensor, nn
 
 from .noise import Noise
 from .straightforward_air import straightforward_air

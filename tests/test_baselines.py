@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+
 from reprise.baselines.convdraw import ArrowConfig, ConvDRAW, ConvDRAWConfig
 from reprise.baselines.ppca import PPCA, PPCAConfig
 from reprise.baselines.vae import VAE, VAEConfig

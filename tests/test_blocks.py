@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from reprise.nn.blocks import Layer, SubPixelStack
 from torch import Tensor, nn
+
+from reprise.nn.blocks import Layer, SubPixelStack
 
 from .straightforward import plainly
 

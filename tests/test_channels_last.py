@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from reprise.nn.channels_last import broadcast_elu, elu
 from torch import Tensor
+
+from reprise.nn.channels_last import broadcast_elu, elu
 
 
 def gradients(y: Tensor, inputs: list[Tensor]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from reprise.core.errors import UsageError
 from reprise.core.results import ResultRow, write
 from reprise.core.workspace import Workspace

@@ -11,11 +11,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from reprise import cli
 from reprise.core.results import NoiseRow, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.check import Outcome, Report, Tolerance, check, check_folders
-from scipy import stats
 
 ROW = ResultRow(
     protocol="p", tier="mini", model="GNM", train="t", dataset="D", metric="LL", dialect="k=1",

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import pytest
+
 from reprise.core.claims import (
     Key,
     Test,

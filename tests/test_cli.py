@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from reprise import cli
 from reprise.commands import run
 from reprise.commands._arguments import as_seconds

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 from reprise.cli import parser
 from reprise.commands.run import request_of
 from reprise.core.protocol import load

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from reprise.nn import compositing
 from reprise.nn.compositing import composite, in_rows, straight_through_clamp
-from torch import Tensor
 
 from .straightforward import paste_literally
 

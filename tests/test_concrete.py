@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from reprise.nn import concrete
 from torch.distributions.relaxed_bernoulli import LogitRelaxedBernoulli
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
+
+from reprise.nn import concrete
 
 TEMPERATURES = [0.1, 0.5, 2 / 3, 1.0, 2.0]
 F64 = torch.float64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from reprise.nn.spatial_transformer import crop, paste
 
 from .straightforward_space import crop_literally

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from reprise.core.dataset import SPLITS
 from reprise.core.errors import DataError, UsageError
 from reprise.core.spec import build, dataset

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from reprise.cli import main
 from reprise.core import progress
 from reprise.core.dataset import SPLITS

@@ -20,6 +20,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn import functional
+
 from reprise.core import protocol as protocols
 from reprise.core.dataset import SPLITS, DatasetInfo, Split
 from reprise.core.errors import DataError, UsageError
@@ -31,7 +33,6 @@ from reprise.data import _digits, _glyph_files, _omniglot, _registry, _strokes, 
 from reprise.data._glyph_files import NAMES, Name
 from reprise.data.glyphs import Glyphs, Source, resized, rotated
 from reprise.launch import plan as planning
-from torch.nn import functional
 
 DEMO = dict(Glyphs.tiers["demo"])
 SOURCES: tuple[Source, ...] = get_args(Source)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from reprise.core import progress
 from reprise.core.dataset import SPLITS, Examples
 from reprise.core.errors import DataError, UsageError

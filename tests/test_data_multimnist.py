@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import special, stats
+
 from reprise.core.dataset import SPLITS, Examples, Split
 from reprise.core.errors import DataError, UsageError
 from reprise.core.spec import build, dataset
 from reprise.data import _registry, multimnist
 from reprise.data._digits import STAND_IN, Source
 from reprise.data.multimnist import Kind, MultiMNIST
-from scipy import special, stats
 
 sources = pytest.mark.parametrize(
     "source", ["digits", pytest.param("mnist", marks=pytest.mark.mnist)]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
 from reprise.core.errors import DataError, UsageError
 from reprise.core.spec import build, dataset
 from reprise.core.workspace import data_root

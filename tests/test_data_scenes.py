@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage, stats
+
 from reprise.core.dataset import SPLITS, Split
 from reprise.core.errors import DataError, UsageError
 from reprise.core.spec import build, dataset
@@ -16,7 +18,6 @@ from reprise.data import _registry
 from reprise.data._digits import Source
 from reprise.data._glyphs import glyphs
 from reprise.data.scenes import Layout, Rule, Scenes, paint
-from scipy import ndimage, stats
 
 SMALL = {"train": 4_000, "valid": 300, "test": 300}
 NATIVE = {"digits": 64, "mnist": 128}

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch import distributions as D
+
 from reprise.core.dataset import DatasetInfo
 from reprise.models.dood import DooD
 from reprise.nn.distributions import (
@@ -19,8 +22,6 @@ from reprise.nn.distributions import (
     linear,
     pixel_log_prob,
 )
-from torch import Tensor
-from torch import distributions as D
 
 
 def test_gaussian_agrees_with_torch() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from reprise.core.dataset import DatasetInfo
 from reprise.core.model import Attends, Itemizes, Locates, Relaxes, Remembers
 from reprise.models.dmvae import DMVAE, Belief, DMVAEConfig

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from reprise.core.dataset import DatasetInfo
 from reprise.models.dood import DooD
 from reprise.nn.distributions import Mixture, Tilted

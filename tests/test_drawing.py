@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch import distributions as D
+
 from reprise.baselines.difference_air import DifferenceAIR
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import UsageError
@@ -20,8 +23,6 @@ from reprise.nn import drawing, nvil
 from reprise.nn.drawing import EXEMPLAR, REFIT, Parts
 from reprise.nn.pose import inverse_map, warp
 from reprise.training.engine import choose, computing
-from torch import Tensor
-from torch import distributions as D
 
 from .noise import Answer, Noise
 from .straightforward_dood import as_ours, straightforward_dood

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from reprise.nn.dropout import half, mask
 
 CPU = torch.device("cpu")

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from reprise import cli
 from reprise.core import protocol as protocols
 from reprise.core import reductions, results

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from reprise import cli
 
 TABLE = ("run", "gnm_table1", "--tier", "demo", "--models", "GNM", "--metrics", "LL")

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from reprise.baselines.convdraw import ConvDRAW
 from reprise.baselines.vae import VAE
 from reprise.core.dataset import DatasetInfo
 from reprise.core.model import GenerativeModel
 from reprise.models.gnm import GNM
 from reprise.training.engine import choose, computing
-from torch import Tensor, nn
 
 from .straightforward import StraightforwardGNM, log_weights, plainly
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from reprise import cli
 from reprise.core import results
 from reprise.core.errors import DataError, StaleError

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from reprise.core import results
 from reprise.core.files import write_text
 from reprise.core.results import ResultRow

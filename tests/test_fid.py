@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
+from torch import Tensor
+
 from reprise.core import reductions
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import DataError, UsageError
@@ -18,8 +21,6 @@ from reprise.metrics import _features
 from reprise.metrics._evaluation import some
 from reprise.metrics._features import WEIGHTS, classifier_for, extractor, inception_weights
 from reprise.metrics.fid import FID, normal
-from scipy.linalg import sqrtm
-from torch import Tensor
 
 from .drawers import Bars, measure
 

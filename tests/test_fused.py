@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from reprise.core.errors import UsageError
 from reprise.nn import fused
 from reprise.nn.fused import activate_and_norm, kernels
 from reprise.training.engine import choose, computing
-from torch import Tensor, nn
 
 pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
 

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Normal
+
 from reprise.baselines.genesis import GENESIS, GENESISConfig, break_stick
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import UsageError
@@ -17,8 +20,6 @@ from reprise.core.model import Decomposes
 from reprise.nn.chunks import sum_over_chunks
 from reprise.nn.distributions import ceiling
 from reprise.training.engine import choose, computing
-from torch import Tensor, nn
-from torch.distributions import Normal
 
 from .straightforward_genesis import StraightforwardGENESIS
 from .test_gnm import count

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch import distributions as D
+
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import UsageError
 from reprise.models.gnm import GNM
 from reprise.models.gnm.config import GNMConfig
 from reprise.models.gnm.networks import Latents
-from torch import Tensor
-from torch import distributions as D
 
 from .straightforward import paste_literally
 

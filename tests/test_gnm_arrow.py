@@ -6,6 +6,9 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch import distributions as D
+
 from reprise.core.dataset import DatasetInfo
 from reprise.core.model import GenerativeModel
 from reprise.core.spec import model as spec
@@ -14,8 +17,6 @@ from reprise.models.gnm import GNM
 from reprise.models.gnm.config import ArrowConfig, GNMConfig
 from reprise.models.gnm.networks import Background, Latents
 from reprise.nn.distributions import ceiling, image_log_prob
-from torch import Tensor
-from torch import distributions as D
 
 from .straightforward import paste_literally
 from .test_gnm import count

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
+
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import DataError, UsageError
 from reprise.core.randomness import seeded
@@ -22,7 +24,6 @@ from reprise.metrics._judge_reader import Glyphs, reader_for, train
 from reprise.metrics._judge_rules import AGAINST_NONE, Rule, displacement
 from reprise.metrics._judge_validation import Row, table, validate
 from reprise.metrics.structure_accuracy import Judge, StructureAccuracy, wilson
-from scipy.stats import binomtest
 
 Images = NDArray[np.uint8]
 KEPT = cache_folder()  # before the tests turn elsewhere

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from reprise import cli
 from reprise.core.errors import DataError, UsageError
 from reprise.core.results import PublishedValue, ResultRow, read, write

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from reprise.core.protocol import TIERS
 from reprise.core.results import TIMING
 

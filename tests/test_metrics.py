@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from reprise.baselines.ppca import PPCA, PPCAConfig
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Objects, Split
 from reprise.core.errors import ContractError, UsageError
@@ -33,7 +35,6 @@ from reprise.metrics.presence import Presence
 from reprise.metrics.reconstructions import COLOUR, Reconstructions, with_boxes
 from reprise.metrics.resampling import Resampling
 from reprise.metrics.samples import Samples
-from torch import Tensor, nn
 
 SIDE = 16
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Objects, Split
 from reprise.core.errors import ContractError, NothingToMeasure, UsageError
 from reprise.core.metric import Measurement, Metric
@@ -24,7 +26,6 @@ from reprise.metrics.memory import Memory, between
 from reprise.metrics.parsing import Parsing
 from reprise.metrics.slots import Slots, joint_counts, normalized_mutual_information, purity
 from reprise.metrics.windows import Windows, cut, pairwise_overlap
-from torch import Tensor
 
 SIDE, CLASSES, STEPS = 24, 4, 3
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from reprise.baselines.ppca import PPCA, PPCAConfig
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import ContractError, DataError, NothingToMeasure, UsageError
@@ -18,7 +20,6 @@ from reprise.metrics.nll import NLL
 from reprise.metrics.relaxation_gap import RelaxationGap
 from reprise.metrics.training_loss import TrainingLoss
 from reprise.training.fit import read_log
-from torch import Tensor
 
 from .test_metrics_attention import SIDE, Tiles
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import silhouette_score
+from torch import Tensor
+
 from reprise.core.errors import ContractError, NothingToMeasure, UsageError
 from reprise.core.model import Drawing
 from reprise.metrics.completions import Completions
@@ -13,8 +16,6 @@ from reprise.metrics.exemplars import Exemplars
 from reprise.metrics.linear_probe import LinearProbe, gather
 from reprise.metrics.part_counts import PartCounts
 from reprise.metrics.silhouette import Silhouette
-from sklearn.metrics import silhouette_score
-from torch import Tensor
 
 from .drawers import SIDE, Bars, Drawer, measure
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Objects, Split
 from reprise.core.detection import Detections, coco, eleven_points, hits, intersection_over_union
 from reprise.core.errors import ContractError, NothingToMeasure, UsageError
@@ -23,7 +25,6 @@ from reprise.metrics.detections import Detections as Overlay
 from reprise.metrics.matched_objects import MatchedObjects
 from reprise.metrics.reconstructions import COLOUR
 from reprise.metrics.what_classification import WhatClassification, gather, nearest_objects
-from torch import Tensor
 
 HALF = np.array([0.5])
 THRESHOLDS = np.arange(50, 100, 5) / 100

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from reprise.core.dataset import Dataset
 from reprise.core.errors import NothingToMeasure
 from reprise.core.metric import Measurement, Metric

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from reprise.core import spec
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import ContractError, UsageError

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from reprise.core import protocol as protocols
 from reprise.core import spec
 from reprise.core.errors import UsageError

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from reprise.baselines.air import AIR
 from reprise.models.dmvae import DMVAE
 from reprise.nn import nvil
-from torch import Tensor, nn
 
 from .noise import Noise
 from .straightforward_air import straightforward_air, sum_of

@@ -8,14 +8,15 @@ from functools import cached_property
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from torch import Tensor
+
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import ContractError, UsageError
 from reprise.core.workspace import data_root
 from reprise.metrics._episodes import episodes
 from reprise.metrics.modified_hausdorff import ModifiedHausdorff, centred, modified_hausdorff
 from reprise.metrics.one_shot import OneShot
-from scipy.spatial import KDTree
-from torch import Tensor
 
 from .drawers import Bars, Drawer, Runs, measure
 

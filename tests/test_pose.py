@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from reprise.nn.pose import frame, inverse_frame, inverse_map, look, move, place, warp
 from reprise.nn.splines import ink
-from torch import Tensor
 
 from .straightforward_dood import look_literally, matrix_literally, place_literally
 

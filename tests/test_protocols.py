@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from reprise.core import protocol as protocols
 from reprise.core.protocol import Block, Cell, Gallery, Table, TierName
 from reprise.core.results import PublishedValue, read, to_csv

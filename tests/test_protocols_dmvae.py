@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+
 from reprise.core import protocol as protocols
 from reprise.core.claims import Outcome
 from reprise.core.protocol import TIERS, Protocol, TierName

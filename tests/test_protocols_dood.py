@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from reprise.core import protocol as protocols
 from reprise.core.claims import values_of
 from reprise.core.protocol import TIERS, Protocol, Table, TierName, metric

@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+
 from reprise.core.results import ResultRow, read
 from reprise.core.spec import model
 from reprise.launch.contract import check_model

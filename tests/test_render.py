@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from reprise.core.files import write_bytes
 from reprise.core.protocol import (
     TIERS,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from reprise.core.protocol import dataset, model
 from reprise.core.trained import Trained
 from reprise.core.trained import write as write_trained

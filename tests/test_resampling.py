@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch import Tensor
+
 from reprise.nn.fused import kernels
 from reprise.nn.spatial_transformer import crop, paste, paste_sum
-from torch import Tensor
 
 pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
 

@@ -17,6 +17,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import pytest
+
 from reprise.core import protocol as protocols
 from reprise.core.results import PublishedValue, read
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from reprise import cli
 from reprise.core.errors import UsageError
 from reprise.guard import selftest

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from reprise import cli
 from reprise.core import results
 from reprise.core.errors import UsageError

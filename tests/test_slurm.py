@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from reprise.core.workspace import Workspace
 from reprise.launch import cells, slurm
 from reprise.launch.display import Display

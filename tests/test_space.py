@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from reprise.baselines._space_background import Background, BroadcastDecoder
 from reprise.baselines._space_foreground import Foreground
 from reprise.baselines.space import SPACE, SPACEConfig
@@ -20,7 +22,6 @@ from reprise.nn.distributions import ceiling
 from reprise.training import checkpoint
 from reprise.training.engine import choose, computing
 from reprise.training.fit import fit
-from torch import Tensor, nn
 
 from .straightforward_space import broadcast_literally, straightforward_space
 from .test_fast_and_straightforward import loss_and_gradients

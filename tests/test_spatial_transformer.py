@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reprise.nn.spatial_transformer import paste, paste_sum
 from torch import Tensor
+
+from reprise.nn.spatial_transformer import paste, paste_sum
 
 from .straightforward import paste_literally
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reprise.nn.splines import SAMPLES, bezier, ink
 from torch import Tensor
+
+from reprise.nn.splines import SAMPLES, bezier, ink
 
 from .straightforward_dood import bezier_literally, ink_literally
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from reprise.core.errors import DataError
 from reprise.core.results import ResultRow
 from reprise.core.results import write as write_rows

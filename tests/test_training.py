@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from reprise.core.dataset import Examples
 from reprise.core.errors import ContractError, DataError, StaleError, UsageError
 from reprise.core.model import Recipe

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import ContractError, NothingToMeasure, UsageError
 from reprise.core.model import Locates, Location, Traverses
 from reprise.data.scenes import Scenes
 from reprise.metrics.traversals import Traversals, detour, share_swept
-from torch import Tensor
 
 DATA = Scenes("mnist4", source="digits", canvas=64, train=8, valid=4, test=12)
 BOX = (20.0, 24.0, 28.0, 30.0)

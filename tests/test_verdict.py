@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from reprise.core.results import PublishedValue, ResultRow
 from reprise.core.verdict import (
     Verdict,
@@ -18,7 +20,6 @@ from reprise.core.verdict import (
     standard_error,
     t_quantile,
 )
-from scipy import stats
 
 
 def row(value: float | None, seed: int = 0, **changes: Any) -> ResultRow:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import integrate, stats
+
 from reprise.core.protocol import load
 from reprise.core.results import PublishedValue, ResultRow
 from reprise.core.verdict import (
@@ -24,7 +26,6 @@ from reprise.core.verdict import (
     t_quantile,
 )
 from reprise.render.table import build, overall, to_terminal
-from scipy import integrate, stats
 
 ROW = ResultRow(
     protocol="p", tier="paper", model="A", train="t", dataset="D", metric="M", better="higher"
