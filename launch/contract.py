@@ -34,14 +34,14 @@ from ..core.randomness import seeded
 from ..core.spec import Spec
 from ..training.engine import choose, computing
 
-# Data that a model may be made for; a model need fit one of them only.
+# Data that a model may be made for, the smallest first; a model need fit one of them only.
 KINDS = (
+    DatasetInfo("gray8", (1, 8, 8), objects=1),
+    DatasetInfo("binary28", (1, 28, 28), "binary", objects=1),
     DatasetInfo("gray64", (1, 64, 64), objects=4),
     DatasetInfo("gray128", (1, 128, 128), objects=4),
     DatasetInfo("rgb64", (3, 64, 64), "rgb", objects=4),
     DatasetInfo("rgb128", (3, 128, 128), "rgb", objects=4),
-    DatasetInfo("binary28", (1, 28, 28), "binary", objects=1),
-    DatasetInfo("gray8", (1, 8, 8), objects=1),
 )
 BATCH, PARTICLES = 2, 3
 
