@@ -33,7 +33,7 @@ from ..core.files import write_bytes
 from ..core.protocol import Axis, Curves, Gallery, Plot, after
 from ..core.results import PublishedValue, ResultRow
 from ..core.spec import SHARES
-from .table import Entry, ResultTable
+from .table import Entry, ResultTable, briefly
 
 __all__ = ["Artifacts", "Drawn", "draw_all", "inches", "sheets"]
 
@@ -583,7 +583,7 @@ def _on(table: ResultTable, dataset: str) -> str:
 
 def _ours_on(table: ResultTable, dataset: str) -> str:
     found = next((e.stand_in for e in table.entries if e.dataset == dataset and e.stand_in), "")
-    return f"\n(ours: {found})" if found else ""
+    return f"\n(ours: {briefly(found)})" if found else ""
 
 
 # Files --------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -100,7 +101,7 @@ class Entry:
     @property
     def heading(self) -> str:
         """The dataset's label as printed; with what ours was measured on, where that is something else."""
-        return f"{self.dataset} (ours: {self.stand_in})" if self.stand_in else self.dataset
+        return f"{self.dataset} (ours: {briefly(self.stand_in)})" if self.stand_in else self.dataset
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -399,6 +400,11 @@ def _short(value: float) -> str:
     decimals = max(0, 3 - math.floor(math.log10(abs(value))))
     text = f"{value:.{decimals}f}" if abs(value) >= 1e-4 else f"{value:.1e}"
     return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def briefly(stand_in: str) -> str:
+    """What stood in, without what stands in brackets behind it: the note below a table says all of it."""
+    return re.sub(r" \([^()]*\)", "", stand_in)
 
 
 def _digits_by_metric(published: Iterable[PublishedValue]) -> dict[str, int]:
