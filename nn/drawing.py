@@ -173,9 +173,10 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
 
     @property
     def steps(self) -> int:
-        """The most parts that are drawn now."""
+        """The most parts that are drawn now: `reads` wherever nothing is learnt, with dropout or without."""
         reads = self.config.reads
-        return self.config.parts if self.training or reads is None else reads
+        learning = self.training and torch.is_grad_enabled()
+        return self.config.parts if learning or reads is None else reads
 
     def target_features(self, x: Tensor, particles: int) -> Tensor:
         """φ(x) for each step: (T, K B, F). Dropout is drawn anew for each; the convolutions are not done again."""

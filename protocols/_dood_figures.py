@@ -231,7 +231,7 @@ def histograms(
         Line2D([], [], ls="none", marker="o", mfc="none", color=FAINT, label="published mean"),
     ]
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8
+        handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8
     )
     return figure
 

@@ -392,6 +392,8 @@ def test_it_may_read_more_at_test_time_than_in_training(
     model = made(cls, reads=10, **changes)
     x = ink_of(2)
     assert model.train().read(x).parts.present.shape == (2, 3)
+    with torch.no_grad():  # dropout left on, as some measure
+        assert model.read(x).parts.present.shape == (2, 10)
     assert model.eval().read(x).parts.present.shape == (2, 10)
     assert model.prior(2).present.shape == (2, 10)
     plain = made(cls, **changes).eval()
