@@ -431,7 +431,7 @@ class DooD(PartByPart, Completes):
     # Samples, and drawings that somebody has begun.
 
     def prior(self, n: int) -> Parts:
-        """Strokes one after another from an empty canvas, with the median pen; as coded, tempered (spec 3.8)."""
+        """Strokes one after another from an empty canvas, with the median pen; as coded, tempered (`_tempered`)."""
         z, _ = self._unroll(
             self._empty(n), self._blank(n), self.usual_pen().expand(n, 3), self.steps
         )
@@ -481,7 +481,7 @@ class DooD(PartByPart, Completes):
         return canvas.clamp(0, 1)
 
     def complete(self, x: Tensor, draws: int) -> Tensor:
-        """Read what is there, then go on from the state after its last stroke (spec 3.9)."""
+        """Read what is there, then go on from the state after its last stroke (section 3.2, Figure 8)."""
         reading, states = self.follow(x, "sample")
         z = reading.parts
         last = (z.present.sum(1).long() - 1)[:, None]
@@ -517,7 +517,7 @@ class DooD(PartByPart, Completes):
         return 20
 
     def perturb(self, z: Parts) -> Parts:
-        """Noise on the inner control points, most on the middle one, in the frame of the stroke (spec 3.10)."""
+        """Noise on the inner control points, most on the middle one, in the frame of the stroke, as coded."""
         spread = z.what.new_tensor([0, 0.003, 0.1, 0.003, 0]).repeat_interleave(2)
         what = z.what + spread * torch.randn_like(z.what)
         pen = z.pen

@@ -49,7 +49,7 @@ DARK = 1e-4  # a part whose brightest pixel is below this is not normalised
 
 @dataclass(frozen=True)
 class DrawingConfig:
-    """What is common to all; spec values are those of the authors' code (section 3 and 8.4).
+    """What is common to all; values are those of the authors' code.
 
     reads: the most parts at test time, `parts` when None. scale_lr: the rate of the pixels' b alone, the training's
     when None: its logit moves by one rate per step at most, so that short trainings cannot reach a small b with it.
@@ -134,8 +134,8 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         self.image = Features(side, config.features)  # φ of the image itself
         self.scale_logit = nn.Parameter(torch.zeros(1, side, side))
         self.baseline_rnn = nn.GRU(seen, HIDDEN, batch_first=True)
-        layers, width = baseline_hidden
-        self.baseline = tanh_mlp(HIDDEN, 1, hidden=layers, width=width)
+        hidden, width = baseline_hidden
+        self.baseline = tanh_mlp(HIDDEN, 1, hidden=hidden, width=width)
         self.standardised = nvil.Standardised(config.signal_decay)
 
     # What a model of this kind says.
@@ -253,11 +253,15 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
 
     def costs(self, reading: Reading) -> dict[str, Tensor]:
         """log q - log p of each latent at each step, weighed by whether it is there: (B, T) each."""
-        masks = {"stop": reading.before}
         return {
-            name: masks.get(name, reading.parts.present) * (reading.log_q[name] - log_p)
+            name: self.where_taken(reading, name) * (reading.log_q[name] - log_p)
             for name, log_p in reading.log_p.items()
         }
+
+    @staticmethod
+    def where_taken(reading: Reading, latent: str) -> Tensor:
+        """1 where a latent is there at all, (B, T): o_t while the drawing goes on, the others where o_t is 1."""
+        return reading.before if latent == "stop" else reading.parts.present
 
     def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
         """log p(x | z), and log p(z) - log q(z | x) of every latent."""
@@ -281,7 +285,7 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
             scale["lr"] = self.config.scale_lr
         return [{"params": others}, scale, {"params": baseline, "lr": self.config.baseline_lr}]
 
-    # New exemplars, and whether one image is another exemplar of what a second one shows (spec 3.10 and 6.4).
+    # New exemplars, and whether one image is another exemplar of what a second one shows (section 3.2, as coded).
 
     def vary(self, x: Tensor, draws: int) -> Tensor:
         """Each exemplar: the latents of x, then noise on the shapes and one affine map of the whole."""
@@ -303,9 +307,8 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         found: list[tuple[Parts, Tensor]] = []
         for _ in range(parses):
             reading = self.read(x, particles=self.tried())
-            masks = {"stop": reading.before}
             prior = torch.stack(
-                [(masks.get(n, reading.parts.present) * p).sum(1) for n, p in reading.log_p.items()]
+                [(self.where_taken(reading, n) * p).sum(1) for n, p in reading.log_p.items()]
             ).sum(0)
             copies = x.repeat(self.tried(), 1, 1, 1)
             likelihood = self.log_likelihood(copies, reading.canvas[:, -1])
