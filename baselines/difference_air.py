@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..core.dataset import DatasetInfo
 from ..core.model import Recipe, evaluation_option
+from ..nn.active import Active
 from ..nn.blocks import tanh_mlp
 from ..nn.distributions import Bernoulli, Gaussian
 from ..nn.drawing import (
@@ -100,38 +101,39 @@ class DifferenceAIR(PartByPart):
     def read(self, x: Tensor, draw: Draw = "sample", particles: int = 1) -> Reading:
         """See PartByPart. There is no pen."""
         n, steps = len(x) * particles, self.steps
-        targets = self.target_features(x, particles)
+        target_of = self.targets(x, particles)
         copies = x.repeat(particles, 1, 1, 1)
         alive, where = copies.new_ones(n), copies.new_zeros(n, 4)
         what = copies.new_zeros(n, self.config.what)
         hidden, hidden_what = copies.new_zeros(n, HIDDEN), copies.new_zeros(n, HIDDEN)
         canvas = torch.zeros_like(copies)
         found = []
-        for t in range(steps):
-            before = alive
+        for _ in range(steps):
+            before, goes_on = alive, Active(alive)
+            target = target_of(goes_on)
             left = copies - canvas.detach()
             last = torch.cat([before[:, None], where, what], -1)
-            seen = targets[t] if self.residual is None else self.residual(left)
-            hidden = self.where_rnn(torch.cat([last, seen], -1), hidden)
-            logit, mean, spread = self.where_head(hidden).float().split([1, 4, 4], -1)
+            seen = target if self.residual is None else goes_on(self.residual, left)
+            hidden = goes_on(self.where_rnn, torch.cat([last, seen], -1), hidden)
+            raw = goes_on(self.where_head, hidden).float()
+            logit, mean, spread = raw.split([1, 4, 4], -1)
             shift, scale, angle = mean.split([2, 1, 1], -1)
             mean = torch.cat([squash(shift, -0.8, 0.8), F.softplus(scale) + 1e-6, angle], -1)
             q_l = Gaussian(mean, F.softplus(spread))
             where = q_l.mean if draw == "mode" else q_l.sample()
             alive = before * stop(logit[:, 0], draw)
 
-            if self.residual is None:
-                glimpse = self.image(look(copies, where))
-            else:
-                glimpse = self.residual(look(left, where))
-            hidden_what = self.what_rnn(glimpse, hidden_what)
-            mean, spread = self.what_head(hidden_what).float().chunk(2, -1)
+            draws = Active(alive)
+            source = copies if self.residual is None else left
+            glimpse = draws(self._glimpse, source, where)
+            hidden_what = draws(self.what_rnn, glimpse, hidden_what)
+            mean, spread = draws(self.what_head, hidden_what).float().chunk(2, -1)
             q_s = Gaussian(mean.tanh(), F.softplus(spread) + 1e-6)
             what = q_s.mean if draw == "mode" else q_s.sample()
 
-            canvas = canvas + self.painted(alive, where, what)
+            canvas = canvas + draws(self.painted, alive, where, what)
             log_q = (q_l.log_prob(where).sum(-1), q_s.log_prob(what).sum(-1))
-            baseline = torch.cat([targets[t], last], -1)
+            baseline = torch.cat([target, last], -1)
             found.append((alive, where, what, before, logit[:, 0], *log_q, canvas, baseline))
         stacked = [torch.stack(parts, 1) for parts in zip(*found, strict=True)]
         present, where, what, before, logit, of_where, of_what, canvases, seen = stacked
@@ -150,6 +152,12 @@ class DifferenceAIR(PartByPart):
             canvases,
             seen,
         )
+
+    def _glimpse(self, source: Tensor, where: Tensor) -> Tensor:
+        """Features of what the frame shows of the residual, or of the image."""
+        features = self.image if self.residual is None else self.residual
+        found: Tensor = features(look(source, where))
+        return found
 
     def prior(self, n: int) -> Parts:
         """Everything from its fixed prior."""

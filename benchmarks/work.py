@@ -267,6 +267,14 @@ def our_drawing_step(name: str, precision: Precision) -> Work:
     return work
 
 
+def parts_drawn(name: str) -> float:
+    """How many parts an untrained model draws, on average: what it starts from is the published code's."""
+    made, _, batch = _drawer(name)
+    with torch.no_grad():
+        drawn = made.infer(torch.from_numpy(batch).float() / 255).present.sum(1).mean()
+    return float(drawn)
+
+
 def their_drawing_step(name: str, keep_memory: bool = False) -> Work:
     """The same as the straightforward code makes it: torch's Adam over the same groups, nothing clipped."""
     if keep_memory:

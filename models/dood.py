@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from ..core.dataset import DatasetInfo
 from ..core.model import Completes, Recipe, evaluation_option
+from ..nn.active import Active
 from ..nn.blocks import tanh_mlp
 from ..nn.distributions import Bernoulli, Gaussian, Mixture, Tilted
 from ..nn.drawing import (
@@ -273,7 +274,7 @@ class DooD(PartByPart, Completes):
     def follow(self, x: Tensor, draw: Draw, particles: int = 1) -> tuple[Reading, list[State]]:
         """All steps on K copies of each image, and where the drawing stood after each."""
         config, steps, n = self.config, self.steps, len(x) * particles
-        targets = self.target_features(x, particles)
+        target_of = self.targets(x, particles)
         copies = x.repeat(particles, 1, 1, 1)
         state, canvas, together = self._empty(n), torch.zeros_like(copies), torch.zeros_like(copies)
         inked = copies.sum((1, 2, 3))
@@ -282,30 +283,33 @@ class DooD(PartByPart, Completes):
         canvases, logits, q_where, q_what = [], [], [], []
         for t in range(steps):
             before, canvas = state.alive, canvas.detach()
-            drawn = self._canvas_features(canvas, t)
-            context, stop_context, left = self._context(copies, canvas, targets[t], t, inked)
-            seen.append(
-                torch.cat([targets[t], before[:, None], state.where, state.what, *drawn], -1)
-            )
-            features.append(drawn[0] if drawn else targets[t])
-            layout_hidden = self.layout_rnn(torch.cat([state.where, *drawn], -1), state.layout)
-            stroke_hidden = self.stroke_rnn(torch.cat([state.what, *drawn], -1), state.stroke)
-
-            logit = self.q_stop(stop_context).float()[:, 0]
+            goes_on = self._active(before, t)
+            target = target_of(goes_on)
+            drawn = self._canvas_features(canvas, t, goes_on)
+            context, stop_context, left = self._context(copies, canvas, target, inked, goes_on)
+            seen.append(torch.cat([target, before[:, None], state.where, state.what, *drawn], -1))
+            features.append(drawn[0] if drawn else target)
+            logit = goes_on(self.q_stop, stop_context).float()[:, 0]
             present = before * stop(logit, draw)
+
+            draws = self._active(present, t)
+            layout_sees = torch.cat([state.where, *drawn], -1)
+            layout_hidden = draws(self.layout_rnn, layout_sees, state.layout)
+            stroke_sees = torch.cat([state.what, *drawn], -1)
+            stroke_hidden = draws(self.stroke_rnn, stroke_sees, state.stroke)
             q_l_sees = torch.cat([layout_hidden, *context], -1)
-            q_l = self.layout(self.q_layout(q_l_sees))
+            q_l = self.layout(draws(self.q_layout, q_l_sees))
             where = q_l.mean if draw == "mode" else q_l.sample()
 
-            q_s_sees = torch.cat([stroke_hidden, *self._glimpses(copies, left, where)], -1)
-            raw = self.q_stroke(q_s_sees).unflatten(-1, (POINTS, STROKE))
+            q_s_sees = torch.cat([stroke_hidden, *self._glimpses(copies, left, where, draws)], -1)
+            raw = draws(self.q_stroke, q_s_sees).unflatten(-1, (POINTS, STROKE))
             q_s = self.control_point(raw)
             what = (q_s.mean if draw == "mode" else q_s.sample()).flatten(1)
-            pen = self._pen(q_l_sees, q_s_sees, where)
+            pen = draws(self._pen, q_l_sees, q_s_sees, where, otherwise=self.usual_pen())
 
             state = State(layout_hidden, stroke_hidden, where, what, present)
             canvases.append(canvas)
-            stroke = self.stroke(present, where, what, pen)
+            stroke = draws(self.stroke, present, where, what, pen)
             if config.guided:
                 together = together + stroke
                 slope = pen[:, 2, None, None, None] if t == 0 else slope
@@ -342,16 +346,36 @@ class DooD(PartByPart, Completes):
         self, z: Parts, drawn: Tensor, layout: Tensor, stroke: Tensor, canvases: Tensor
     ) -> dict[str, Tensor]:
         """log p of what was drawn at every step, all steps at once: (B, T) each."""
+        shape = z.present.shape
+        drawn, layout, stroke, canvases, where, what = (
+            part.flatten(0, 1) for part in (drawn, layout, stroke, canvases, z.where, z.what)
+        )
+        present = z.present.flatten()
+        before = F.pad(z.present[:, :-1], (1, 0), value=1.0).flatten()
+        goes_on, draws = Active(before), Active(present)
+        found = {
+            "stop": goes_on(lambda seen, o: self.prior_stop(seen).log_prob(o), drawn, present),
+            "where": draws(lambda hidden, l: self.prior_layout(hidden).log_prob(l), layout, where),
+            "what": draws(self._log_prior_stroke, stroke, where, what, canvases),
+        }
+        return {name: value.view(shape) for name, value in found.items()}
+
+    def _log_prior_stroke(
+        self, hidden: Tensor, where: Tensor, what: Tensor, canvas: Tensor
+    ) -> Tensor:
+        """log p(s_t | h^s, l_t, φ(glimpse of c_t at l_t)): (N,)."""
         of_glimpse = None
         if self.config.guided and self.config.prior == "sequential":
-            glimpse = look(canvases.flatten(0, 1), z.where.flatten(0, 1))
-            of_glimpse = self.image(glimpse).unflatten(0, z.present.shape)
-        points = z.what.unflatten(-1, (POINTS, 2))
-        return {
-            "stop": self.prior_stop(drawn).log_prob(z.present),
-            "where": self.prior_layout(layout).log_prob(z.where),
-            "what": self.prior_stroke(stroke, z.where, of_glimpse).log_prob(points).sum(-1),
-        }
+            of_glimpse = self.image(look(canvas, where))
+        points = what.unflatten(-1, (POINTS, 2))
+        return self.prior_stroke(hidden, where, of_glimpse).log_prob(points).sum(-1)
+
+    def _active(self, alive: Tensor, t: int) -> Active:
+        """Drawings for which a step is computed.
+
+        All at the first step, whose pens the median is of; and always when unguided: the pen of the last step counts.
+        """
+        return Active(alive) if t and self.config.guided else Active.all(alive)
 
     def _empty(self, n: int) -> State:
         """Before the first step: all zero, and a stroke to come."""
@@ -360,35 +384,44 @@ class DooD(PartByPart, Completes):
         )
         return State(layout, stroke, where, what, torch.ones(n, device=self.device))
 
-    def _canvas_features(self, canvas: Tensor, t: int) -> list[Tensor]:
+    def _canvas_features(self, canvas: Tensor, t: int, active: Active) -> list[Tensor]:
         """[φ(c_t)], [] when unguided. The first canvas is empty for all."""
         if not self.config.guided:
             return []
-        if t == 0 and not self.training:
+        if t > 0:
+            return [active(self.image, canvas)]
+        if not self.training:
             return [self.image(canvas[:1]).expand(len(canvas), -1)]
-        return [self.image(canvas)]
+        return [self.image.head(self.image.maps(canvas[:1]).expand(len(canvas), -1))]
 
     def _context(
-        self, x: Tensor, canvas: Tensor, target: Tensor, t: int, inked: Tensor
+        self, x: Tensor, canvas: Tensor, target: Tensor, inked: Tensor, active: Active
     ) -> tuple[list[Tensor], Tensor, Tensor | None]:
         """What q(l) sees besides h^l, what q(o) sees, and the residual (None when unguided)."""
         if self.residual is None:
             return [target], target.detach(), None
         left = x - canvas
-        features = self.residual(left)
+        features = active(self.residual, left)
         if self.config.fidelity == "paper":
             return [features], features, left
         share = (left.sum((1, 2, 3)) / inked).nan_to_num(0, 0, 0)[:, None]
         return [target, features, share], torch.cat([features, share], -1), left
 
-    def _glimpses(self, x: Tensor, left: Tensor | None, where: Tensor) -> list[Tensor]:
+    def _glimpses(
+        self, x: Tensor, left: Tensor | None, where: Tensor, active: Active
+    ) -> list[Tensor]:
         """Features of what the frame shows of the image, and of what is left of it."""
         if left is None or self.residual is None:
-            return [self.image(look(x, where))]
+            return [active(lambda x, where: self.image(look(x, where)), x, where)]
+        residual = self.residual
         if self.config.fidelity == "paper":
-            return [self.residual(look(left, where))]
-        of_image, of_left = look(torch.cat([x, left], 1), where).split(1, 1)
-        return [self.image(of_image), self.residual(of_left)]
+            return [active(lambda left, where: residual(look(left, where)), left, where)]
+
+        def both(x: Tensor, left: Tensor, where: Tensor) -> Tensor:
+            of_image, of_left = look(torch.cat([x, left], 1), where).split(1, 1)
+            return torch.cat([self.image(of_image), residual(of_left)], -1)
+
+        return [active(both, x, left, where)]
 
     def _pen(self, context: Tensor, glimpses: Tensor, where: Tensor) -> Tensor:
         """(σ_t, r_t, a_t): (B, 3). As the paper says, the same for all images; as coded, told by the image."""

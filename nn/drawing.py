@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +39,7 @@ from ..core.model import (
     evaluation_option,
 )
 from . import nvil
+from .active import Active
 from .blocks import tanh_mlp
 from .distributions import Bernoulli, pixel_log_prob
 from .dropout import half
@@ -178,14 +180,14 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         learning = self.training and torch.is_grad_enabled()
         return self.config.parts if learning or reads is None else reads
 
-    def target_features(self, x: Tensor, particles: int) -> Tensor:
-        """φ(x) for each step: (T, K B, F). Dropout is drawn anew for each; the convolutions are not done again."""
+    def targets(self, x: Tensor, particles: int) -> Callable[[Active], Tensor]:
+        """What gives φ(x) at a step, (K B, F). Dropout is drawn anew at each; the convolutions are not done again."""
         maps = self.image.maps(x)
         if not self.training:
-            return self.image.head(maps).repeat(self.steps, particles, 1)
-        each = self.image.head(maps.repeat(self.steps, 1)).unflatten(0, (self.steps, -1))
-        features: Tensor = each.repeat(1, particles, 1)
-        return features
+            features = self.image.head(maps).repeat(particles, 1)
+            return lambda active: features
+        maps = maps.repeat(particles, 1)
+        return lambda active: active(self.image.head, maps)
 
     def scale(self) -> Tensor:
         """b of each pixel: (1, S, S)."""

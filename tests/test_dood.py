@@ -11,6 +11,7 @@ import torch
 
 from reprise.core.dataset import DatasetInfo
 from reprise.models.dood import DooD
+from reprise.nn.active import Active
 from reprise.nn.distributions import Mixture, Tilted
 from reprise.nn.drawing import Parts
 
@@ -243,9 +244,10 @@ def test_as_the_paper_says_the_posterior_does_not_see_the_image_itself() -> None
         seen = []
         for image in (x, 0 * x):
             canvas, target = image, model.image(image)
-            inked = torch.ones(2)
-            context, stop_context, left = model._context(image, canvas, target, 0, inked)
-            seen.append([*context, stop_context, *model._glimpses(image, left, torch.randn(2, 4))])
+            inked, every = torch.ones(2), Active.all(x)
+            context, stop_context, left = model._context(image, canvas, target, inked, every)
+            glimpses = model._glimpses(image, left, torch.randn(2, 4), every)
+            seen.append([*context, stop_context, *glimpses])
     for ours, others in zip(*seen, strict=True):
         torch.testing.assert_close(ours, others)
 
@@ -255,7 +257,9 @@ def test_an_image_without_ink_has_no_share_of_it_left() -> None:
     blank = torch.zeros(2, 1, 12, 12)
     with torch.no_grad():
         assert model.log_weights(blank, 2).isfinite().all()
-        context, _, _ = model._context(blank, blank, torch.zeros(2, 8), 0, blank.sum((1, 2, 3)))
+        context, _, _ = model._context(
+            blank, blank, torch.zeros(2, 8), blank.sum((1, 2, 3)), Active.all(blank)
+        )
     assert context[-1].tolist() == [[0.0], [0.0]]
     model.train().loss(blank, torch.tensor(0.0))[0].backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

@@ -20,6 +20,7 @@ from reprise.core.spec import dataset
 from reprise.core.spec import model as model_spec
 from reprise.models.dood import DooD
 from reprise.nn import drawing, nvil
+from reprise.nn.active import Active
 from reprise.nn.drawing import EXEMPLAR, REFIT, Parts
 from reprise.nn.pose import inverse_map, warp
 from reprise.training.engine import choose, computing
@@ -206,14 +207,16 @@ def test_the_features_of_each_step_have_a_dropout_of_their_own(
 ) -> None:
     model = made(cls, **changes).train()
     x = ink_of(2)
-    each = model.target_features(x, 1)
-    assert each.shape == (3, 2, 8)
-    assert (each[0] != each[1]).any()
-    assert (each[1] != each[2]).any()
+    at_a_step = model.targets(x, 1)
+    one, another = (at_a_step(Active.all(x)) for _ in range(2))
+    assert one.shape == (2, 8)
+    assert (one != another).any()
     model.eval()
-    same = model.target_features(x, 2)
-    assert same.shape == (3, 4, 8)
-    assert (same == torch.cat([model.image(x)] * 2)).all()
+    at_a_step = model.targets(x, 2)
+    one, another = (at_a_step(Active.all(x)) for _ in range(2))
+    assert one.shape == (4, 8)
+    assert (one == another).all()
+    assert (one == torch.cat([model.image(x)] * 2)).all()
 
 
 # Sizes and settings.

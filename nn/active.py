@@ -1,0 +1,51 @@
+"""Networks for those rows of a batch that still matter, where a batch decides on the way which do.
+
+Drawings stop at different steps, and every term of a step that is not taken is weighed by 0. Its networks need not be
+computed then: values and gradients are the same without them. Densities and noise stay those of the whole batch, so
+that the same seed gives the same draws; tests/test_active.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SHARES = 8
+
+
+class Active:
+    """Rows of a batch of N: where `alive` (N,) is not 0, and as many others as make their number a multiple of N / 8.
+
+    Few numbers, because kernels are prepared for every shape that they meet; at least N / 8. On a GPU the host waits
+    here for `alive`.
+    """
+
+    def __init__(self, alive: Tensor) -> None:
+        self.size = len(alive)
+        share = -(-self.size // SHARES)
+        count = min(max(1, -(-int(alive.count_nonzero()) // share)) * share, self.size)
+        self.rows: Tensor | None = None
+        if count < self.size:
+            first = alive.detach().argsort(descending=True, stable=True)
+            self.rows = first[:count].sort().values
+
+    @classmethod
+    def all(cls, like: Tensor) -> Active:
+        """Every row of (N, ...)."""
+        return cls(torch.ones(len(like)))
+
+    def __call__(
+        self, network: Callable[..., Tensor], *inputs: Tensor, otherwise: Tensor | float = 0.0
+    ) -> Tensor:
+        """network(*inputs) in these rows, `otherwise` (a row or a number) in others: (N, ...) each -> (N, ...)."""
+        if self.rows is None:
+            return network(*inputs)
+        found = network(*(whole.index_select(0, self.rows) for whole in inputs))
+        wide = (self.size, *found.shape[1:])
+        if isinstance(otherwise, Tensor):
+            others = otherwise.to(found.dtype).expand(wide)
+        else:
+            others = found.new_full((), otherwise).expand(wide)
+        return others.index_copy(0, self.rows, found)
