@@ -18,18 +18,19 @@ SHARES = 8
 class Active:
     """Rows of a batch of N: where `alive` (N,) is not 0, and as many others as make their number a multiple of N / 8.
 
-    Few numbers, because kernels are prepared for every shape that they meet; at least N / 8. On a GPU the host waits
-    here for `alive`.
+    Few numbers, because kernels are prepared for every shape that they meet. Where none is alive one row is computed,
+    without gradients: what is said of it counts nowhere. On a GPU the host waits here for `alive`.
     """
 
     def __init__(self, alive: Tensor) -> None:
         self.size = len(alive)
         share = -(-self.size // SHARES)
-        count = min(max(1, -(-int(alive.count_nonzero()) // share)) * share, self.size)
+        count = min(-(-int(alive.count_nonzero()) // share) * share, self.size)
         self.rows: Tensor | None = None
+        self.none = count == 0
         if count < self.size:
             first = alive.detach().argsort(descending=True, stable=True)
-            self.rows = first[:count].sort().values
+            self.rows = first[: max(count, 1)].sort().values
 
     @classmethod
     def all(cls, like: Tensor) -> Active:
@@ -42,7 +43,8 @@ class Active:
         """network(*inputs) in these rows, `otherwise` (a row or a number) in others: (N, ...) each -> (N, ...)."""
         if self.rows is None:
             return network(*inputs)
-        found = network(*(whole.index_select(0, self.rows) for whole in inputs))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.none):
+            found = network(*(whole.index_select(0, self.rows) for whole in inputs))
         wide = (self.size, *found.shape[1:])
         if isinstance(otherwise, Tensor):
             others = otherwise.to(found.dtype).expand(wide)

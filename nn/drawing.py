@@ -43,6 +43,7 @@ from .active import Active
 from .blocks import tanh_mlp
 from .distributions import Bernoulli, pixel_log_prob
 from .dropout import half
+from .gathered import Gathered
 
 Draw = Literal["sample", "mode"]
 HIDDEN = 256
@@ -105,7 +106,8 @@ class Features(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(1, 8, 3)
         self.second = nn.Conv2d(8, 16, 3)
-        self.vector = tanh_mlp(16 * (side - 4) ** 2, features, hidden=1)
+        inner = Gathered(16 * (side - 4) ** 2, HIDDEN)
+        self.vector = nn.Sequential(inner, nn.Tanh(), nn.Linear(HIDDEN, features))
 
     def maps(self, image: Tensor) -> Tensor:
         """(B, 1, S, S) -> (B, 16 (S - 4)²), channels innermost, as convolutions leave them."""
