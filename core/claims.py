@@ -88,7 +88,8 @@ def lower(smaller: Key, larger: Key, factor: float = 1.0) -> Test:
             return hole
         a, b = (part for part in pair if not isinstance(part, str))
         found = difference(a, [factor * value for value in b])
-        return Finding(_side(found.welch, 0.0), f"difference {found}")
+        words = f"{_less(smaller, larger, factor)} = {found}"
+        return Finding(_side(found.welch, 0.0), words)
 
     return test
 
@@ -109,7 +110,7 @@ def within(one: Key, other: Key, margin: float) -> Test:
                 outcome = "holds"
             elif low > margin or high < -margin:
                 outcome = "does not hold"
-        return Finding(outcome, f"difference {found}, within ±{margin:g} asked")
+        return Finding(outcome, f"{_less(one, other)} = {found}, within ±{margin:g} asked")
 
     return test
 
@@ -271,6 +272,15 @@ def _quantile(degrees: float) -> float:
 
 def _named(key: Key) -> str:
     return f"{key[2]} of {key[0]} on {key[1]}"
+
+
+def _less(one: Key, other: Key, factor: float = 1.0) -> str:
+    """`AIR − DooD`: in the words in which the two cells differ, what was taken from what."""
+    names = [
+        " ".join(p for p, q in zip(a, b, strict=True) if p != q) or _named(a)
+        for a, b in ((one, other), (other, one))
+    ]
+    return f"{names[0]} − {'' if factor == 1 else f'{factor:g} × '}{names[1]}"
 
 
 def _number(value: float) -> str:

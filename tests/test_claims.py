@@ -72,6 +72,17 @@ def test_one_seed_decides_no_claim_of_a_difference() -> None:
         assert "one seed" in found.words
 
 
+def test_a_difference_says_what_was_taken_from_what() -> None:
+    """That LL is higher is tested as the other's being lower: −400 alone would read as the contrary."""
+    one, other = ("DooD", "MNIST", "LL"), ("AIR", "MNIST", "LL")
+    found = [row for key, value in ((one, 500.0), (other, 100.0)) for row in rows(key, value)]
+    assert lower(other, one)(found, 1).words.startswith("AIR − DooD = −400 (")
+    elsewhere = ("DooD", "EMNIST", "LL")
+    found += rows(elsewhere, 50.0)
+    assert lower(elsewhere, one, 0.5)(found, 1).words.startswith("EMNIST − 0.5 × MNIST = −200 (")
+    assert within(elsewhere, other, 9)(found, 1).words.startswith("DooD EMNIST − AIR MNIST = −50 (")
+
+
 @pytest.mark.parametrize("status", ["failed", "diverged", "n/a"])
 def test_no_claim_rests_on_a_hole(status: str) -> None:
     holes: Any = status
