@@ -2,14 +2,16 @@
 once.
 
 Autograd makes a matrix as large as the weight for every call and adds them up. For a weight of 35 MB and calls with
-ten rows that traffic is most of a backward pass. Here calls hand in their rows, and products are made of at least
-ENOUGH of them, added where they are made. The same numbers but for the order of the sum: tests/test_gathered.py.
+ten rows that traffic is most of a backward pass. Inside `gathering` calls hand in their rows, and products are made of
+at least ENOUGH of them, added where they are made. The same numbers but for the order of the sum:
+tests/test_gathered.py.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +21,38 @@ ENOUGH = 64  # rows, from which on a product costs what its rows cost
 
 
 class Gathered(nn.Linear):
-    """nn.Linear for (N, inputs); differentiable once."""
+    """nn.Linear for (N, inputs); inside `gathering` it is differentiable once."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs) -> (N, outputs)."""
-        if not (torch.is_grad_enabled() and self.weight.requires_grad):
+        if _shared is None or not (torch.is_grad_enabled() and self.weight.requires_grad):
             return super().forward(x)
-        weight, rows = _shared(self)
+        if self not in _shared:
+            kind, rows = x.device.type, _Rows()
+            lower = torch.is_autocast_enabled(kind)
+            dtype = torch.get_autocast_dtype(kind) if lower else self.weight.dtype
+            _shared[self] = _Weight.apply(self.weight, dtype, rows), rows  # type: ignore[no-untyped-call]
+        weight, rows = _shared[self]
         called: Tensor = _Call.apply(x, weight, self.bias, rows)  # type: ignore[no-untyped-call]
         return called
+
+
+_shared: dict[Gathered, tuple[Tensor, _Rows]] | None = None
+"""Inside `gathering`: each layer's weight as all calls use it, in autocast's precision, and where they hand in rows."""
+
+
+@contextlib.contextmanager
+def gathering() -> Iterator[None]:
+    """One pass, in which no weight changes. Differentiate what it gives whenever you like.
+
+    Explicit, because nothing tells when a weight has changed: torch's fused optimisers do not count versions.
+    """
+    global _shared
+    outer, _shared = _shared, {}
+    try:
+        yield
+    finally:
+        _shared = outer
 
 
 class _Rows:
@@ -65,20 +90,6 @@ class _Rows:
             self._multiply()
         total, self.total = self.total, None
         return total
-
-
-_weights: WeakKeyDictionary[Gathered, tuple[tuple[Any, ...], Tensor, _Rows]] = WeakKeyDictionary()
-
-
-def _shared(layer: Gathered) -> tuple[Tensor, _Rows]:
-    """The weight as all calls use it until it changes, in autocast's precision; its gradient comes from the rows."""
-    weight, kind = layer.weight, layer.weight.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    now = (weight.data_ptr(), weight._version, dtype)
-    if layer not in _weights or _weights[layer][0] != now:
-        rows = _Rows()
-        _weights[layer] = now, _Weight.apply(weight, dtype, rows), rows  # type: ignore[no-untyped-call]
-    return _weights[layer][1:]
 
 
 class _Weight(torch.autograd.Function):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
-
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reprise.models.dood import DooD
 from reprise.nn import gathered
-from reprise.nn.gathered import Gathered
+from reprise.nn.gathered import Gathered, gathering
+from reprise.training.engine import Precision, choose, computing
 
 from .test_attend import double
+from .test_drawing import SMALL, ink_of, undropped, variant
 
 __all__ = ["double"]  # a fixture
 
@@ -28,10 +27,11 @@ def pair(inputs: int = 40, outputs: int = 6) -> tuple[Gathered, nn.Linear]:
 def chained(layer: nn.Module, x: Tensor, counts: tuple[int, ...]) -> Tensor:
     """Calls that depend on each other, with so many rows each."""
     total = torch.zeros((), dtype=x.dtype)
-    for count in counts:
-        y: Tensor = layer(x[:count])
-        total = total + y.tanh().square().sum()
-        x = torch.cat([x[:count] + y.sum(1, keepdim=True) / 10, x[count:]])
+    with gathering():
+        for count in counts:
+            y: Tensor = layer(x[:count])
+            total = total + y.tanh().square().sum()
+            x = torch.cat([x[:count] + y.sum(1, keepdim=True) / 10, x[count:]])
     return total
 
 
@@ -49,18 +49,47 @@ def test_gradients_are_those_of_a_linear_layer(counts: tuple[int, ...]) -> None:
             torch.testing.assert_close(mine, its)
 
 
-def test_they_add_up_over_passes_and_a_step_changes_the_weight_of_the_next() -> None:
+@pytest.mark.parametrize("kind", ["foreach", "fused"])
+@pytest.mark.parametrize("lower", [False, True])
+def test_every_pass_uses_the_weight_as_it_is_then(kind: str, lower: bool) -> None:
+    """Whatever the optimiser: torch's fused ones change weights without counting their versions."""
     ours, plain = pair()
     x = torch.randn(5, 40)
     for layer in (ours, plain):
-        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, **{kind: True})  # type: ignore[arg-type]
         for _ in range(3):
             optimizer.zero_grad()
-            chained(layer, x, (5, 2)).backward()
-            chained(layer, 2 * x, (3,)).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+                one, two = chained(layer, x, (5, 2)), chained(layer, 2 * x, (3,))
+            one.backward()
+            two.backward()
             optimizer.step()
-    torch.testing.assert_close(ours.weight, plain.weight)
-    torch.testing.assert_close(ours.bias, plain.bias)
+            with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+                inside = chained(layer, x, (5, 2)).detach()
+                with torch.no_grad():
+                    torch.testing.assert_close(inside, chained(layer, x, (5, 2)))
+    if not lower:
+        torch.testing.assert_close(ours.weight, plain.weight)
+        torch.testing.assert_close(ours.bias, plain.bias)
+
+
+@pytest.mark.parametrize("name", ["DooD", "Difference-AIR"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_after_updates_a_model_is_what_it_was_trained_as(name: str, precision: Precision) -> None:
+    """With gradients, as it trains, and without, as it is measured: one loss."""
+    engine, x, step = choose("cpu", precision, 1), ink_of(8), torch.tensor(0.0)
+    recipe = DooD.recipe(SMALL).training
+    with computing(engine):
+        model = engine.place(undropped(variant(name)))
+        optimizer = engine.optimizer(model, recipe)
+        for _ in range(3):
+            engine.update(model, optimizer, x, step, None)
+        found = []
+        for enabled in (True, False):
+            torch.manual_seed(1)
+            with torch.set_grad_enabled(enabled), engine.autocast():
+                found.append(float(model.loss(x, step)[1]["elbo"].detach()))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 def test_the_gradient_of_a_larger_pass_is_made_of_few_products(
@@ -119,24 +148,22 @@ def test_in_bf16_it_is_as_near_to_fp32_as_the_layer_of_torch() -> None:
 def test_without_gradients_and_frozen_it_is_a_linear_layer() -> None:
     ours, plain = pair()
     x = torch.randn(5, 40, requires_grad=True)
-    with torch.no_grad():
+    with torch.no_grad(), gathering():
         assert torch.equal(ours(x), plain(x))
-    with torch.inference_mode():
+    with torch.inference_mode(), gathering():
         assert torch.equal(ours(x), plain(x))
     ours.requires_grad_(False)
-    found = torch.autograd.grad(ours(x).sum(), [x])[0]
+    with gathering():
+        found = torch.autograd.grad(ours(x).sum(), [x])[0]
     torch.testing.assert_close(found, plain.weight.sum(0).expand(5, -1))
 
 
-def test_copies_and_other_weights_are_their_own() -> None:
-    ours, _ = pair()
-    x = torch.randn(3, 40)
-    ours(x).sum().backward()
-    twin = copy.deepcopy(ours)
-    with torch.no_grad():
-        twin.weight.mul_(2)
-    for layer, other in itertools.product((ours, twin), repeat=2):
-        same = torch.equal(layer(x), F.linear(x, other.weight, other.bias))
-        assert same == (layer is other)
-    ours.weight.data = torch.zeros_like(ours.weight)
-    assert torch.equal(ours(x), ours.bias.expand(3, -1))
+def test_outside_a_pass_it_is_a_linear_layer() -> None:
+    """Differentiable as often as one likes."""
+    ours, plain = pair()
+    x = torch.randn(3, 40, requires_grad=True)
+    assert torch.equal(ours(x), plain(x))
+    for layer in (ours, plain):
+        (g,) = torch.autograd.grad(layer(x).square().sum(), [x], create_graph=True)
+        g.square().sum().backward()
+    torch.testing.assert_close(ours.weight.grad, plain.weight.grad)
