@@ -346,7 +346,7 @@ class DooD(PartByPart, Completes):
         self, z: Parts, drawn: Tensor, layout: Tensor, stroke: Tensor, canvases: Tensor
     ) -> dict[str, Tensor]:
         """log p of what was drawn at every step, all steps at once: (B, T) each."""
-        shape = z.present.shape
+        shape, batch = z.present.shape, len(drawn)
         drawn, layout, stroke, canvases, where, what = (
             part.flatten(0, 1) for part in (drawn, layout, stroke, canvases, z.where, z.what)
         )
@@ -356,7 +356,7 @@ class DooD(PartByPart, Completes):
         found = {
             "stop": goes_on(lambda seen, o: self.prior_stop(seen).log_prob(o), drawn, present),
             "where": draws(lambda hidden, l: self.prior_layout(hidden).log_prob(l), layout, where),
-            "what": draws(self._log_prior_stroke, stroke, where, what, canvases),
+            "what": draws(self._log_prior_stroke, stroke, where, what, canvases, at_most=batch),
         }
         return {name: value.view(shape) for name, value in found.items()}
 

@@ -38,13 +38,26 @@ class Active:
         return cls(torch.ones(len(like)))
 
     def __call__(
-        self, network: Callable[..., Tensor], *inputs: Tensor, otherwise: Tensor | float = 0.0
+        self,
+        network: Callable[..., Tensor],
+        *inputs: Tensor,
+        otherwise: Tensor | float = 0.0,
+        at_most: int | None = None,
     ) -> Tensor:
-        """network(*inputs) in these rows, `otherwise` (a row or a number) in others: (N, ...) each -> (N, ...)."""
-        if self.rows is None:
-            return network(*inputs)
+        """network(*inputs) in these rows, `otherwise` (a row or a number) in others: (N, ...) each -> (N, ...).
+
+        at_most: rows at a time where no gradients are kept, so that memory does not grow with how many are alive.
+        """
+        if self.rows is not None:
+            inputs = tuple(whole.index_select(0, self.rows) for whole in inputs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.none):
-            found = network(*(whole.index_select(0, self.rows) for whole in inputs))
+            if at_most is None or torch.is_grad_enabled():
+                found = network(*inputs)
+            else:
+                parts = zip(*(rows.split(at_most) for rows in inputs), strict=True)
+                found = torch.cat([network(*part) for part in parts])
+        if self.rows is None:
+            return found
         wide = (self.size, *found.shape[1:])
         if isinstance(otherwise, Tensor):
             others = otherwise.to(found.dtype).expand(wide)

@@ -111,7 +111,7 @@ class Features(nn.Module):
 
     def maps(self, image: Tensor) -> Tensor:
         """(B, 1, S, S) -> (B, 16 (S - 4)²), channels innermost, as convolutions leave them."""
-        found = F.relu(self.second(F.relu(self.first(image))))
+        found = F.relu_(self.second(F.relu_(self.first(image))))
         return found.permute(0, 2, 3, 1).flatten(1)
 
     def head(self, maps: Tensor) -> Tensor:

@@ -65,6 +65,24 @@ def test_gradients_reach_the_rows_that_are_computed_and_no_other() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("going", [alive(0, 1, 2, 5, 9, of=16), torch.ones(16)])
+def test_few_rows_at_a_time_give_the_same_and_only_without_gradients(going: Tensor) -> None:
+    x, sizes = torch.randn(16, 3), []
+
+    def network(part: Tensor, other: Tensor) -> Tensor:
+        sizes.append(len(part))
+        return part + 2 * other
+
+    whole = Active(going)(network, x, x)
+    assert len(sizes) == 1
+    torch.testing.assert_close(Active(going)(network, x, x, at_most=4), whole)
+    assert len(sizes) == 2, "gradients are kept: all at once"
+    with torch.no_grad():
+        torch.testing.assert_close(Active(going)(network, x, x, at_most=4), whole)
+    assert max(sizes[2:]) == 4
+    assert sum(sizes[2:]) == sizes[0]
+
+
 def test_every_row_may_be_asked_for() -> None:
     assert Active.all(torch.zeros(9)).rows is None
 
