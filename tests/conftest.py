@@ -57,7 +57,10 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-LONG_FILES = ("test_slurm.py", "test_faults_models.py", "test_launch.py", "test_arrow_judge.py")
+LONG_FILES = tuple(
+    f"test_{name}.py"
+    for name in ("slurm", "faults_models", "launch", "arrow_judge", "judge", "shards", "selftest")
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -288,7 +288,7 @@ def test_one_seed_leaves_a_claim_of_an_order_undecided_and_names_each_set() -> N
     mnist, emnist = load("dood_figure4").claims[:2]
     found = mnist.test(rows, 1)
     assert found.outcome == "undecided"
-    assert all(f"{target}: difference −" in found.words for target in SETS[1:])
+    assert all(f"{target}: AIR (MNIST) − DooD (MNIST) = −" in found.words for target in SETS[1:])
     absent = emnist.test(rows, 1)
     assert absent.outcome == "not measured"
     assert "4 of 4" in absent.words or "so 4 of 4 not measured" in absent.words
