@@ -338,12 +338,19 @@ class DooD(PartByPart, Completes):
         }
         layout, stroke = _along(states, "layout"), _along(states, "stroke")
         canvas_features = torch.stack(features, 1)
-        log_p = self._log_prior(z, canvas_features, layout, stroke, torch.stack(canvases, 1))
+        seen_canvases = torch.stack(canvases, 1)
+        log_p = self._log_prior(z, before, canvas_features, layout, stroke, seen_canvases)
         reading = Reading(z, before, log_p, log_q, torch.stack(after, 1), torch.stack(seen, 1))
         return reading, states
 
     def _log_prior(
-        self, z: Parts, drawn: Tensor, layout: Tensor, stroke: Tensor, canvases: Tensor
+        self,
+        z: Parts,
+        before: Tensor,
+        drawn: Tensor,
+        layout: Tensor,
+        stroke: Tensor,
+        canvases: Tensor,
     ) -> dict[str, Tensor]:
         """log p of what was drawn at every step, all steps at once: (B, T) each."""
         shape, batch = z.present.shape, len(drawn)
@@ -351,8 +358,7 @@ class DooD(PartByPart, Completes):
             part.flatten(0, 1) for part in (drawn, layout, stroke, canvases, z.where, z.what)
         )
         present = z.present.flatten()
-        before = F.pad(z.present[:, :-1], (1, 0), value=1.0).flatten()
-        goes_on, draws = Active(before), Active(present)
+        goes_on, draws = Active(before.flatten()), Active(present)
         found = {
             "stop": goes_on(lambda seen, o: self.prior_stop(seen).log_prob(o), drawn, present),
             "where": draws(lambda hidden, l: self.prior_layout(hidden).log_prob(l), layout, where),

@@ -1,8 +1,8 @@
 """Networks for those rows of a batch that still matter, where a batch decides on the way which do.
 
 Drawings stop at different steps, and every term of a step that is not taken is weighed by 0. Its networks need not be
-computed then: values and gradients are the same without them. Densities and noise stay those of the whole batch, so
-that the same seed gives the same draws; tests/test_active.py.
+computed then: values and gradients are the same without them. Densities and the noise of latents stay those of the
+whole batch, so that, but for dropout, the same seed gives the same draws; tests/test_active.py.
 """
 
 from __future__ import annotations

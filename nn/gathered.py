@@ -65,9 +65,7 @@ class _Rows:
 
     def add(self, gradient: Tensor, x: Tensor) -> None:
         task = torch._C._current_graph_task_id()
-        if (
-            task != self.task
-        ):  # a pass that did not ask for the weight's gradient may have left some
+        if task != self.task:  # one that did not ask for the weight's gradient may have left some
             self.task, self.waiting, self.pairs, self.total = task, 0, [], None
         self.pairs.append((gradient, x))
         self.waiting += len(x)
