@@ -62,6 +62,11 @@ def add_to(add: Add) -> None:
         "--precision", choices=("fp32", "bf16"), default="", help="(bf16 on CUDA, fp32 on the CPU)"
     )
     run.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile models before they are trained: pays off for long trainings of AIR, DAIR and DM-VAE on a CPU",
+    )
+    run.add_argument(
         "--workers",
         type=as_count,
         default=0,
@@ -138,6 +143,7 @@ def _run(arguments: argparse.Namespace) -> int:
         deadline,
         arguments.checkpoint_every,
         arguments.stall,
+        compiled=arguments.compile,
     )
     asked = asked_of_slurm(arguments)
     plans = part([plan(request, workspace) for request in requests], arguments.shard)

@@ -18,7 +18,7 @@ from ..core.errors import UsageError
 from ..core.run import Run
 from ..core.workspace import Workspace
 from ..training import checkpoint
-from ..training.engine import choose, keep_freed_memory
+from ..training.engine import keep_freed_memory
 from ..training.fit import fit
 from .display import duration
 from .executors import Place
@@ -95,7 +95,7 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
         return len(ticks) >= WARM + STEPS or ticks[-1] - ticks[0] > SECONDS
 
     try:
-        engine = choose(place.device, place.precision, threads)
+        engine = place.engine(threads)
         with tempfile.TemporaryDirectory() as folder:
             fit(run, engine, Path(folder), stop=stop)
             disk = sum(file.stat().st_size for file in Path(folder).iterdir())

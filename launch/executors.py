@@ -28,7 +28,7 @@ import torch
 from ..core import progress
 from ..core.errors import UsageError
 from ..core.workspace import Workspace
-from ..training.engine import choose, cores, keep_freed_memory
+from ..training.engine import Engine, choose, cores, keep_freed_memory
 from ..training.fit import Stop
 from . import cells
 from .display import Display, duration
@@ -47,6 +47,7 @@ class Place:
 
     workers: 0 to choose. deadline: on time.time's clock. checkpoint_every: seconds.
     stall: seconds without progress after which a worker counts as hung. threads: of each worker, 0 to choose.
+    compiled: models are, before they are trained.
     """
 
     device: str = "auto"
@@ -56,6 +57,11 @@ class Place:
     checkpoint_every: float = 60.0
     stall: float = 1800.0
     threads: int = 0
+    compiled: bool = False
+
+    def engine(self, threads: int = 0) -> Engine:
+        """With so many threads, or those of this place. Raises UsageError for one that is not there."""
+        return choose(self.device, self.precision, threads or self.threads, self.compiled)
 
     def sized(self) -> tuple[int, int]:
         """(workers, threads of each). Never a function of what is left to do: threads can change last bits."""
@@ -115,7 +121,7 @@ def local(
 
     The first of `signals` lets every worker stop at a checkpoint, a second one kills them.
     """
-    choose(place.device, place.precision)  # say now what is wrong with them
+    place.engine()  # say now what is wrong with them
     made_by, (workers, threads) = provenance(), place.sized()
     waiting, active = list(jobs), dict[str, _Worker]()
     outcome = Outcome()
@@ -317,7 +323,7 @@ def _work_here(
             _redirect_output(workspace, job.run.id)
             faulthandler.enable()  # a worker that crashes or hangs says where
             keep_freed_memory()
-            engine = choose(place.device, place.precision, threads)
+            engine = place.engine(threads)
             ended = work(job, workspace, engine, made_by, stop, say, place.checkpoint_every)
     except KeyboardInterrupt:
         pass

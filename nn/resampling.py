@@ -20,7 +20,7 @@ def possible(source: Tensor, scale: Tensor) -> bool:
     """Whether the compiled kernels are asked for, and are for tensors like these."""
     known = (torch.float32, torch.bfloat16)
     on_cpu = source.device.type == "cpu" and source.dtype in known and scale.dtype in known
-    return fused.enabled() and on_cpu and not torch.compiler.is_compiling()
+    return fused.enabled() and on_cpu
 
 
 def resample(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:

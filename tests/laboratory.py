@@ -111,6 +111,14 @@ class Sketch(GenerativeModel[Latents]):
         return image.view(-1, *self.shape)
 
 
+class Branching(Sketch):
+    """What it computes depends on a number that it computed: nothing that could be compiled whole."""
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, terms = super().loss(x, step)
+        return (loss, terms) if loss > 0 else (-loss, terms)
+
+
 class Mute(Sketch):
     """Breaks the contract: log_weights has the wrong shape."""
 

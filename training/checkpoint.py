@@ -33,8 +33,9 @@ def snapshot(folder: Path, share: float) -> Path:
 class Checkpoint:
     """A run after `step` updates.
 
-    precision, threads, fused: what the run began with. devices: every device that took part, in order. seconds:
-    time spent training. sums: the log's running sums since its last line, and `count`, over how many steps they run.
+    precision, threads, fused, compiled: what the run began with. devices: every device that took part, in order.
+    seconds: time spent training. sums: the log's running sums since its last line, and `count`, over how many steps
+    they run.
     commits: of the code that made the updates; none in a checkpoint of before they were kept.
     """
 
@@ -50,6 +51,7 @@ class Checkpoint:
     count: int
     commits: tuple[str, ...] = ()
     fused: bool = False
+    compiled: bool = False
 
 
 def save(path: Path, run: Run, checkpoint: Checkpoint) -> None:

@@ -1,7 +1,9 @@
-"""How the arithmetic is done: device, precision, threads, memory layout, optimiser. Never what is computed.
+"""How the arithmetic is done: device, precision, threads, memory layout, compilation, optimiser. Never what is
+computed.
 
-A model file stays readable as the paper; whatever makes it fast is here. Device and threads stay out of a run's
-identity; precision can change numbers, so every row records it, and a resumed run keeps what it began with.
+A model file stays readable as the paper; whatever makes it fast is here. Device, threads and compilation stay out of a
+run's identity; they can change last bits and precision more, so every row records them, and a resumed run keeps what it
+began with.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -67,23 +70,32 @@ Optimizer: TypeAlias = torch.optim.Optimizer | Several
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how one process computes. fused: compiled kernels of nn/fused.py, on CPUs only."""
+    """Where and how one process computes.
+
+    fused: compiled kernels of nn/fused.py, on CPUs only. compiled: a model's loss and its gradients are compiled whole
+    when they are first computed, which takes a minute or two, by torch's own compiler; on CPUs only.
+    """
 
     device: torch.device
     precision: Precision
     threads: int
     fused: bool = False
+    compiled: bool = False
 
     def __str__(self) -> str:
-        """`cpu x2 threads, fused`, or the GPU's name: what a row says in its column `device`."""
+        """`cpu x2 threads, fused, compiled`, or the GPU's name: what a row says in its column `device`."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        fused = ", fused" if self.fused else ""
-        return f"cpu x{self.threads} thread{'s' if self.threads != 1 else ''}{fused}"
+        fused, compiled = ", fused" * self.fused, ", compiled" * self.compiled
+        return f"cpu x{self.threads} thread{'s' if self.threads != 1 else ''}{fused}{compiled}"
 
-    def keeping(self, precision: Precision, threads: int, fused: bool) -> Engine:
+    def keeping(
+        self, precision: Precision, threads: int, fused: bool, compiled: bool = False
+    ) -> Engine:
         """This engine with what a resumed run began with: each of them can change last bits."""
-        return dataclasses.replace(self, precision=precision, threads=threads, fused=fused)
+        return dataclasses.replace(
+            self, precision=precision, threads=threads, fused=fused, compiled=compiled
+        )
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The forward pass runs inside; a no-op in fp32."""
@@ -95,6 +107,8 @@ class Engine:
         """The model on the device, convolution weights in channels-last order (values unchanged)."""
         model.to(device=self.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compiled:
+            model.loss = _compiled(model)  # type: ignore[method-assign, assignment]
         return model
 
     def images(self, batch: Any) -> Tensor:
@@ -127,7 +141,7 @@ class Engine:
     ) -> dict[str, Tensor]:
         """One parameter update; the loss, its terms and the gradient's norm before clipping, as 0-d tensors.
 
-        Nothing in here waits for the device: compiling it or capturing it in a graph belongs here and nowhere else.
+        Nothing in here waits for the device: capturing it in a graph belongs here and nowhere else.
         """
         optimizer.zero_grad(set_to_none=True)
         with self.autocast():
@@ -139,6 +153,29 @@ class Engine:
         optimizer.step()
         named = {"loss": loss, **terms, "gradient_norm": norm}
         return {name: value.detach() for name, value in named.items()}
+
+
+def _compiled(model: GenerativeModel[Any]) -> Callable[[Tensor, Tensor], Any]:
+    """model.loss, compiled whole for the shapes of one training; it draws the same numbers as without.
+
+    Raises UsageError, when it is first called, for a model that cannot be compiled.
+    """
+    # fallback_random: torch's own generator. Compiled code has another, whose draws no oracle could be held against.
+    whole = torch.compile(
+        model.loss, fullgraph=True, dynamic=False, options={"fallback_random": True}
+    )
+
+    def loss(x: Tensor, step: Tensor) -> Any:
+        try:
+            return whole(x, step)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = " ".join(lines[:2])
+            raise UsageError(
+                f"{type(model).__name__}.loss cannot be compiled ({reason}); run it without --compile"
+            ) from error
+
+    return loss
 
 
 def _objective(model: GenerativeModel[Any], found: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -175,8 +212,10 @@ def _optimizer(kind: str, groups: list[dict[str, Any]], lr: float) -> torch.opti
     raise UsageError(f"training.optimizer={kind!r} is not known; expected 'rmsprop' or 'adam'")
 
 
-def choose(device: str = "auto", precision: str = "", threads: int = 0) -> Engine:
-    """An engine for this machine. Raises UsageError for a device that is not there.
+def choose(
+    device: str = "auto", precision: str = "", threads: int = 0, compiled: bool = False
+) -> Engine:
+    """An engine for this machine. Raises UsageError for a device, or a compiler, that is not there.
 
     device: "auto" (CUDA where there is one), "cpu" or "cuda". precision: "" is bf16 on CUDA and fp32 on the CPU.
     threads: 0 is all cores of this process.
@@ -191,9 +230,17 @@ def choose(device: str = "auto", precision: str = "", threads: int = 0) -> Engin
     chosen = precision or ("bf16" if kind == "cuda" else "fp32")
     if chosen not in get_args(Precision):
         raise UsageError(f"precision {precision!r} is not known; expected fp32 or bf16")
+    if compiled and kind != "cpu":
+        raise UsageError("--compile is for CPUs: it was never tried on CUDA; leave it out")
+    if compiled and not shutil.which(os.environ.get("CXX", "g++")):
+        raise UsageError(
+            "--compile needs a C++ compiler: g++, or what the environment variable CXX names "
+            "(Debian: apt-get install g++)"
+        )
     count = threads or cores()
     fused = kind == "cpu" and installed()
-    return Engine(torch.device(kind), "bf16" if chosen == "bf16" else "fp32", count, fused)
+    in_bf16: Precision = "bf16" if chosen == "bf16" else "fp32"
+    return Engine(torch.device(kind), in_bf16, count, fused, compiled)
 
 
 def cores() -> int:

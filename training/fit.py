@@ -115,7 +115,7 @@ def fit(
     if last is not None and last.step >= training.steps:
         return Fitted("finished", last.step)
     if last is not None:
-        engine = engine.keeping(last.precision, last.threads, last.fused)
+        engine = engine.keeping(last.precision, last.threads, last.fused, last.compiled)
     images, digest = run.data.split("train").image, run.data.digest
     if last is not None and last.data_digest != digest:
         raise StaleError(
@@ -158,6 +158,7 @@ def fit(
                 count=count,
                 commits=commits,
                 fused=engine.fused,
+                compiled=engine.compiled,
             )
             checkpoint.save(path if whole else checkpoint.snapshot(folder, share), run, now)
 
@@ -167,7 +168,8 @@ def fit(
         for share in SHARES:
             kept.setdefault(max(1, round(share * training.steps)), []).append(share)
         for t, batch in _batches(run, images, start, engine):
-            progress.report("train", t, training.steps)
+            compiling = engine.compiled and t == start
+            progress.report("compile" if compiling else "train", t, training.steps)
             torch.manual_seed(run.stream("step", t))
             step = torch.full((), t / training.time_scale, device=engine.device)
             set_rate(optimizer, training.rate(t / training.time_scale))
