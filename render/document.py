@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,22 +167,29 @@ def report_on(
     folder = workspace.reports(tier)
     written: list[Path] = []
     pages = []
-    for subject in progress.track(subjects, "report"):
-        rows = _rows(workspace, tier, subject.name)
-        table = build(subject.name, subject.protocol, rows, subject.published, tier)
-        runs = workspace.root / "runs"
-        drawn = figures.draw_all(table, rows, subject.published, folder, runs)
-        made = page(
-            subject,
-            table,
-            drawn,
-            kept=_kept(workspace, tier, rows),
-            sheets=figures.sheets(table, folder, runs),
-            hand=by_hand(workspace, tier, subject.name, subject.protocol, subject.published),
-        )
-        pages.append(made)
-        written += _write(folder, made)
-        written += [figure.path for figure in drawn if figure.path is not None]
+    with ThreadPoolExecutor(1) as printer:  # typst computes beside Python
+        printed = []
+        for subject in progress.track(subjects, "report"):
+            rows = _rows(workspace, tier, subject.name)
+            table = build(subject.name, subject.protocol, rows, subject.published, tier)
+            runs = workspace.root / "runs"
+            drawn = figures.draw_all(table, rows, subject.published, folder, runs)
+            made = page(
+                subject,
+                table,
+                drawn,
+                kept=_kept(workspace, tier, rows),
+                sheets=figures.sheets(table, folder, runs),
+                hand=by_hand(workspace, tier, subject.name, subject.protocol, subject.published),
+            )
+            pages.append(made)
+            written += _write(folder, made)
+            pdf = folder / f"{subject.name}.pdf"
+            printed.append(printer.submit(_print, pdf, made, folder))
+            written.append(pdf)
+            written += [figure.path for figure in drawn if figure.path is not None]
+        for done in printed:
+            done.result()
     for subject in others:
         rows = _rows(workspace, tier, subject.name)
         table = build(subject.name, subject.protocol, rows, subject.published, tier)
@@ -291,13 +299,16 @@ def _provenance(rows: Sequence[ResultRow]) -> Iterable[tuple[str, str]]:
 
 def _write(folder: Path, made: Page) -> list[Path]:
     name = made.subject.name
-    paths = [folder / f"{name}.{ending}" for ending in ("md", "html", "tex", "pdf")]
-    markdown, html, tex, pdf = paths
+    paths = [folder / f"{name}.{ending}" for ending in ("md", "html", "tex")]
+    markdown, html, tex = paths
     write_text(markdown, to_markdown_page(made))
     write_text(html, to_html_page(made))
     write_text(tex, to_latex(made.table))
-    write_bytes(pdf, to_pdf(made, folder))
     return paths
+
+
+def _print(path: Path, made: Page, folder: Path) -> None:
+    write_bytes(path, to_pdf(made, folder))
 
 
 def to_markdown_page(made: Page) -> str:

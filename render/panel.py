@@ -64,8 +64,11 @@ def panels_of(
 ) -> tuple[Panel, ...]:
     """One panel per entry, in reading order. kept: run id -> how it was trained. sheets: cell id -> its images."""
     made = []
+    charts: dict[tuple[str, ...], tuple[Chart, ...]] = {}  # many cells are of the same runs
     for entry in table.entries:
         known = [kept[run] for run in entry.runs if run in kept]
+        if entry.runs not in charts:
+            charts[entry.runs] = charts_of(known)
         shown = (sheets[row.cell] for row in entry.rows if row.cell in sheets)
         made.append(
             Panel(
@@ -76,7 +79,7 @@ def panels_of(
                 differences=_differences(table, entry, known),
                 settings=tuple(_settings(known[0].settings)) if known else (),
                 provenance=tuple(_provenance(entry.rows)),
-                charts=charts_of(known),
+                charts=charts[entry.runs],
                 sheet=next(shown, None),
             )
         )
