@@ -46,13 +46,15 @@ def kernels(enabled: bool) -> Iterator[None]:
 
 
 def enabled() -> bool:
-    """Whether compiled kernels are asked for here. torch's compiler, which cannot see into them, makes its own."""
-    return _enabled and not torch.compiler.is_compiling()
+    """Whether compiled kernels are asked for here."""
+    return _enabled
 
 
 def activate_and_norm(x: Tensor, act: nn.Module, norm: nn.GroupNorm) -> Tensor:
     """norm(act(x)): (B, C, H, W) -> the same, in x's precision."""
-    if not (enabled() and fusible(act, norm) and x.device.type == "cpu" and _is_dense(x)):
+    # torch's own compiler cannot see into these kernels; it makes others
+    possible = _enabled and not torch.compiler.is_compiling()
+    if not (possible and fusible(act, norm) and x.device.type == "cpu" and _is_dense(x)):
         return norm(act(x))  # type: ignore[no-any-return]
     alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
     return _ActivateAndNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha)  # type: ignore[no-any-return, no-untyped-call]

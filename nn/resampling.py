@@ -28,7 +28,33 @@ def resample(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool)
 
     Boxes are those of `interpolation`. One source may serve all boxes. add: their sum, (B, 1, C, side, side).
     """
-    return _Resample.apply(source.float(), scale.float(), shift.float(), side, add)  # type: ignore[no-any-return, no-untyped-call]
+    source, scale, shift = source.float(), scale.float(), shift.float()
+    if torch.compiler.is_compiling():
+        found: Tensor = _operator(source, scale, shift, side, add)
+        return found
+    return _Resample.apply(source, scale, shift, side, add)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _forward(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:
+    source, scale, shift = (part.contiguous() for part in (source, scale, shift))
+    out = source.new_zeros(_shape(source, scale, side, add))
+    _compiled().forward(source, scale, shift, out)
+    return out
+
+
+def _shape(source: Tensor, scale: Tensor, side: int, add: bool) -> tuple[int, ...]:
+    return len(scale), 1 if add else scale.shape[1], source.shape[2], side, side
+
+
+def _backward(
+    source: Tensor, scale: Tensor, shift: Tensor, grad: Tensor, of_source: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Adds to of_source, if it is wanted; the gradients of scale and shift."""
+    source, scale, shift = (part.contiguous() for part in (source, scale, shift))
+    of_scale, of_shift = scale.new_zeros(scale.shape), shift.new_zeros(shift.shape)
+    grad = grad.float().contiguous()
+    _compiled().backward(source, scale, shift, grad, of_source, of_scale, of_shift)
+    return of_scale, of_shift
 
 
 class _Resample(torch.autograd.Function):
@@ -36,23 +62,59 @@ class _Resample(torch.autograd.Function):
     def forward(
         ctx: Any, source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool
     ) -> Tensor:
-        source, scale, shift = (part.contiguous() for part in (source, scale, shift))
-        batch, objects = scale.shape[:2]
-        out = source.new_zeros(batch, 1 if add else objects, source.shape[2], side, side)
-        _compiled().forward(source, scale, shift, out)
         ctx.save_for_backward(source, scale, shift)
-        return out
+        return _forward(source, scale, shift, side, add)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         source, scale, shift = ctx.saved_tensors
-        of_source = torch.zeros_like(source) if ctx.needs_input_grad[0] else None
-        of_scale, of_shift = torch.zeros_like(scale), torch.zeros_like(shift)
-        _compiled().backward(
-            source, scale, shift, grad.float().contiguous(), of_source, of_scale, of_shift
-        )
+        of_source = source.new_zeros(source.shape) if ctx.needs_input_grad[0] else None
+        of_scale, of_shift = _backward(source, scale, shift, grad, of_source)
         return of_source, of_scale, of_shift, None, None
+
+
+# The same as operators that torch's own compiler takes as they are.
+
+
+@torch.library.custom_op("reprise::resample", mutates_args=())
+def _operator(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:
+    return _forward(source, scale, shift, side, add)
+
+
+@_operator.register_fake
+def _(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:
+    return source.new_empty(_shape(source, scale, side, add))
+
+
+@torch.library.custom_op("reprise::resample_backward", mutates_args=())
+def _operator_backward(
+    source: Tensor, scale: Tensor, shift: Tensor, grad: Tensor, wanted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    of_source = source.new_zeros(source.shape) if wanted else None
+    of_scale, of_shift = _backward(source, scale, shift, grad, of_source)
+    return source.new_empty(0) if of_source is None else of_source, of_scale, of_shift
+
+
+@_operator_backward.register_fake
+def _(
+    source: Tensor, scale: Tensor, shift: Tensor, grad: Tensor, wanted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    of_source = source.new_empty(source.shape) if wanted else source.new_empty(0)
+    return of_source, scale.new_empty(scale.shape), shift.new_empty(shift.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _differentiated(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[0]
+    of_source, of_scale, of_shift = _operator_backward(*ctx.saved_tensors, grad, wanted)
+    return of_source if wanted else None, of_scale, of_shift, None, None
+
+
+_operator.register_autograd(_differentiated, setup_context=_keep)
 
 
 @lru_cache

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reprise.nn import resampling
 from reprise.nn.fused import kernels
 from reprise.nn.spatial_transformer import crop, paste, paste_sum
 
@@ -95,3 +96,26 @@ def test_the_result_does_not_depend_on_the_number_of_threads(threads: int) -> No
     torch.set_num_threads(threads)
     for a, b in zip(expected, result("paste_sum", inputs, True), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_the_operator_for_torchs_compiler_is_the_same_function(add: bool) -> None:
+    scale, shift = boxes(3)
+    source = torch.rand(len(BOXES), 3, 2, SIDE, SIDE)
+    inputs = [part.clone().requires_grad_() for part in (source, scale, shift)]
+    torch.library.opcheck(resampling._operator, (*inputs, CANVAS, add))
+    again = [part.clone().requires_grad_() for part in (source, scale, shift)]
+    out = resampling._operator(*inputs, CANVAS, add)
+    with kernels(True):
+        expected = resampling.resample(again[0], again[1], again[2], CANVAS, add)
+    weight = torch.rand_like(out)
+    (out * weight).sum().backward()
+    (expected * weight).sum().backward()
+    assert torch.equal(out, expected)
+    for ours, theirs in zip(inputs, again, strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
+    nobody_asks = (source, scale.clone().requires_grad_(), shift)  # for the source's gradient
+    resampling._operator(*nobody_asks, CANVAS, add).sum().backward()
+    assert nobody_asks[1].grad is not None
