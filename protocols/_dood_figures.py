@@ -179,15 +179,16 @@ def histograms(
     measured: str,
     printed_as: str,
 ) -> Any:
-    """A panel per model: share of images by their number of parts, a colour per dataset.
+    """A panel per model: share of images by their number of parts, all seeds together, a colour per dataset.
 
-    A triangle above the bars is the mean of ours, a ring the mean that was published.
+    A triangle above the bars is the mean of one seed of ours, a ring the mean that was published.
     """
+    import numpy as np
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    means = {row.key: row.value for row in rows if row.status == "ok"}
+    found = [row for row in rows if row.status == "ok" and row.metric == measured]
     theirs = {value.key: value.value for value in published if value.metric == printed_as}
     across = min(3, len(models))
     lines = -(-len(models) // across)
@@ -204,17 +205,18 @@ def histograms(
         axis.set_yticks(range(0, 101, 25))
         empty = True
         for index, dataset in enumerate(datasets):
-            key = (model, dataset, measured, 0)
-            histogram = artifacts.get(key, {}).get("histogram")
+            ours = [row for row in found if (row.model, row.dataset) == (model, dataset)]
+            counted = [artifacts.get(row.key, {}).get("histogram") for row in ours]
+            counted = [histogram for histogram in counted if histogram is not None]
             height = 110 - 4 * index
-            if histogram is not None:
-                empty = False
+            if counted:
+                empty, histogram = False, np.sum(counted, 0)
                 wide = 0.8 / len(datasets)
                 places = [n - 0.4 + (index + 0.5) * wide for n in range(len(histogram))]
                 axis.bar(places, 100 * histogram / histogram.sum(), wide, color=COLOURS[index])
                 axis.set_xticks(range(len(histogram)))
-            if (mean := means.get(key)) is not None:
-                axis.plot([mean], [height], "v", color=COLOURS[index], ms=5, clip_on=False)
+            means = [row.value for row in ours]
+            axis.plot(means, [height] * len(means), "v", color=COLOURS[index], ms=5, clip_on=False)
             if (value := theirs.get((model, dataset, printed_as))) is not None:
                 axis.plot(
                     [value], [height], "o", color=COLOURS[index], mfc="none", ms=7, clip_on=False
@@ -227,7 +229,7 @@ def histograms(
         row[0].set_ylabel("% of a dataset's images")
     handles: list[Any] = [Patch(color=COLOURS[i], label=d) for i, d in enumerate(datasets)]
     handles += [
-        Line2D([], [], ls="none", marker="v", color=FAINT, label="our mean"),
+        Line2D([], [], ls="none", marker="v", color=FAINT, label="our mean, by seed"),
         Line2D([], [], ls="none", marker="o", mfc="none", color=FAINT, label="published mean"),
     ]
     figure.legend(

@@ -67,7 +67,10 @@ def draw(
 ) -> Any:
     """Samples of DooD of each set with the distance that was published and ours; then AIR's, and real images."""
     theirs = {value.key: value for value in published}
-    ours = {row.key: row.value for row in rows if row.status == "ok" and row.value is not None}
+    ours: dict[tuple[str, ...], list[str]] = {}  # one per seed
+    for row in rows:
+        if row.status == "ok" and row.value is not None:
+            ours.setdefault(row.key[:3], []).append(f"{row.value:.3g}")
     made = {row.key[:2] for row in rows}
     panels = []
     for label, source, array in (
@@ -83,8 +86,8 @@ def draw(
         if value := theirs.get((label, source, kind)):
             said.append(f"published {value.printed}")
         for named in (kind, f"{kind} (domain)"):
-            if (mine := ours.get((label, source, named, 0))) is not None:
-                said.append(f"ours {mine:.3g}{' (domain)' if named != kind else ''}")
+            if mine := ours.get((label, source, named)):
+                said.append(f"ours {' and '.join(mine)}{' (domain)' if named != kind else ''}")
         title = f"{source}, {label if array == 'samples' else 'real'}\n{'; '.join(said) or 'no FID yet'}"
         panels.append((title, (label, source, "Samples", 0), array))
     return said_of_data(
