@@ -206,8 +206,8 @@ def histograms(
         empty = True
         for index, dataset in enumerate(datasets):
             ours = [row for row in found if (row.model, row.dataset) == (model, dataset)]
-            counted = [artifacts.get(row.key, {}).get("histogram") for row in ours]
-            counted = [histogram for histogram in counted if histogram is not None]
+            arrays = [artifacts.get(row.key, {}) for row in ours]
+            counted = [each["histogram"] for each in arrays if "histogram" in each]
             height = 110 - 4 * index
             if counted:
                 empty, histogram = False, np.sum(counted, 0)
