@@ -230,8 +230,8 @@ def _agree(
         loss, terms = made.loss(x, step)
         loss.backward()
         if made is compiled:
-            found = {name: float(term) for name, term in terms.items()}
-    expected = {name: float(term) for name, term in terms.items()}
+            found = {name: float(term.detach()) for name, term in terms.items()}
+    expected = {name: float(term.detach()) for name, term in terms.items()}
     for name, value in expected.items():
         close = math.isclose(found[name], value, rel_tol=1e-4, abs_tol=1e-3)
         assert close, (name, found[name], value)
