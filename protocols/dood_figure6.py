@@ -88,7 +88,8 @@ def draw(
         for named in (kind, f"{kind} (domain)"):
             if mine := ours.get((label, source, named)):
                 said.append(f"ours {' and '.join(mine)}{' (domain)' if named != kind else ''}")
-        title = f"{source}, {label if array == 'samples' else 'real'}\n{'; '.join(said) or 'no FID yet'}"
+        shown = label if array == "samples" else "real"
+        title = "\n".join([f"{source}, {shown}", *(said or ["no FID yet"])])
         panels.append((title, (label, source, "Samples", 0), array))
     return said_of_data(
         columns_of_tiles(rows, artifacts, panels, across=4, columns=3, first=False), rows
