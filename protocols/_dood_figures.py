@@ -215,8 +215,9 @@ def histograms(
                 places = [n - 0.4 + (index + 0.5) * wide for n in range(len(histogram))]
                 axis.bar(places, 100 * histogram / histogram.sum(), wide, color=COLOURS[index])
                 axis.set_xticks(range(len(histogram)))
-            means = [row.value for row in ours]
-            axis.plot(means, [height] * len(means), "v", color=COLOURS[index], ms=5, clip_on=False)
+            if means := [row.value for row in ours]:
+                high = [height] * len(means)
+                axis.plot(means, high, "v", color=COLOURS[index], ms=5, clip_on=False)
             if (value := theirs.get((model, dataset, printed_as))) is not None:
                 axis.plot(
                     [value], [height], "o", color=COLOURS[index], mfc="none", ms=7, clip_on=False

@@ -103,15 +103,19 @@ class Cluster:
         """A controller that is started again when it crashes, as systemd would do (Restart=on-failure).
 
         Debian 12's (22.05.8) has been seen to die of a null pointer (kernel log: "srvcn: segfault at 0 in
-        slurmctld-wlm"), once, during the test of a node that dies. It reads its state from the disk and goes on.
+        slurmctld-wlm"), twice, during the test of a node that dies. It reads its state from the disk and goes on;
+        having lost what it did last, it may start a task twice, and drains the node ("Duplicate jobid"). Then the node
+        is brought back, as an operator would.
         """
         over = threading.Event()
 
         def supervise() -> None:
-            while not over.wait(0.2):
+            while not over.wait(0.2 if not self.crashes else 1.0):
                 if self.daemons["controller"].poll() is not None:
                     self.crashes += 1
                     self.start("controller", "slurmctld", "-D")
+                elif self.crashes and "drain" in self.told("sinfo", "--noheader", "--format=%T"):
+                    self.told("scontrol", "update", "nodename=ALL", "state=resume")
 
         self.start("controller", "slurmctld", "-D")
         watcher = threading.Thread(target=supervise)
