@@ -28,7 +28,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=25
 
 # Ratios to the straightforward code, into benchmarks/RESULTS.md; fails if something became a third slower than when it
-# was last called here. Wants a machine that does nothing else, and about forty minutes. Some of it:
+# was last called here. Wants a machine that does nothing else, and more than half an hour. Some of it:
 # pytest benchmarks --update-results -k draws
 bench: .venv/.installed
 	$(BIN)/pytest benchmarks --write-results --benchmark-storage=build/benchmarks --benchmark-autosave \
