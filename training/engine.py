@@ -239,8 +239,8 @@ def choose(
         )
     count = threads or cores()
     fused = kind == "cpu" and installed()
-    in_bf16: Precision = "bf16" if chosen == "bf16" else "fp32"
-    return Engine(torch.device(kind), in_bf16, count, fused, compiled)
+    known: Precision = "bf16" if chosen == "bf16" else "fp32"
+    return Engine(torch.device(kind), known, count, fused, compiled)
 
 
 def cores() -> int:
