@@ -19,10 +19,12 @@ from .spec import SHARES, Spec, Value, dataset, metric, model
 
 __all__ = [
     "TIERS",
+    "Block",
     "Cell",
     "Claim",
     "Curves",
     "Deviation",
+    "Effect",
     "Gallery",
     "Plot",
     "Protocol",
@@ -91,14 +93,31 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """Where both readings of a deviation are measured: two rows, or two columns, of one protocol.
+
+    protocol: its name. ours, other: the labels on `axis` of the reading that the defaults use and of the other one.
+    """
+
+    protocol: str
+    ours: str
+    other: str
+    axis: Axis = "model"
+
+
+@dataclass(frozen=True)
 class Deviation:
-    """An entry of the deviation ledger: where paper, code and we differ, and which reading is used."""
+    """An entry of the deviation ledger: where paper, code and we differ, and which reading is used.
+
+    effects: where another reading is an option, the cells that say what it changes.
+    """
 
     what: str
     paper: str
     code: str
     ours: str
     source: str
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ Jiang & Ahn, "Generative Neurosymbolic Machines", NeurIPS 2020, arXiv:2010.12152
 supplementary material; "code" is the authors' released repository, read for facts only.
 """
 
-from ..core.protocol import Deviation
+from ..core.protocol import Deviation, Effect
 
 CITATION = "Jiang & Ahn 2020"
 
@@ -16,6 +16,7 @@ GNM = (
         "1",
         "1: only this gives the published 2.9M parameters (kernel 3 gives 3,848,212)",
         "supplement, Tables 3 and 7",
+        (Effect("gnm_readings", "GNM", "GNM (kernel 3)"),),
     ),
     Deviation(
         "last layer of the image encoder",
@@ -90,6 +91,7 @@ BETA = (
         "a weight for the KL of z^g alone",
         "the KL of z^g, rising from 0 to 2 over 100,000 steps",
         "supplement, section 2.1",
+        (Effect("gnm_readings", "GNM-β-2", "GNM-β-2 (every KL)"),),
     ),
 )
 
@@ -170,6 +172,7 @@ LOG_LIKELIHOOD = (
         "drawn from a relaxed Bernoulli, then scored with the Bernoulli mass: no bound on log p(x)",
         "GNM draws and scores Bernoulli presences; the row 'GNM (as coded)' does as the code does",
         "section 3.1; released training code",
+        (Effect("gnm_table1", "GNM", "GNM (as coded)"),),
     ),
     Deviation(
         "samples per image in the log-likelihood",
@@ -177,6 +180,7 @@ LOG_LIKELIHOOD = (
         "30 in the training log",
         "100",
         "section 4, Evaluation Metrics",
+        (Effect("gnm_readings", "LL", "LL of 30", "metric"),),
     ),
 )
 STRUCTURE_ACCURACY = (
@@ -277,6 +281,7 @@ GNM_ARROW = (
         "mask times presence multiplies the colours, the responsibilities and M",
         "as coded; rendering=paper is Algorithm 2 to the letter",
         "supplement, Algorithm 2",
+        (Effect("gnm_readings", "GNM", "GNM (Algorithm 2)"),),
     ),
     Deviation(
         "how M is kept below 1",
@@ -284,6 +289,7 @@ GNM_ARROW = (
         "clamped to [1e-15, 1 - 1e-15], with the gradient of the sum itself",
         "as coded; rendering=paper takes the minimum, with its gradient",
         "supplement, Algorithm 2",
+        (Effect("gnm_readings", "GNM", "GNM (Algorithm 2)"),),
     ),
     Deviation(
         "mask curriculum",
@@ -291,6 +297,10 @@ GNM_ARROW = (
         "for 499 steps M is 0.9 all over the image, whatever the boxes, and presences are at most 0.99",
         "as coded; curriculum=boxes fills the boxes, curriculum=off has none and a background weight of 1 throughout",
         "supplement, section 3",
+        (
+            Effect("gnm_curriculum", "GNM", "GNM (curriculum in boxes)"),
+            Effect("gnm_curriculum", "GNM", "GNM (no curriculum)"),
+        ),
     ),
     Deviation(
         "mask curriculum and the weight of where's prior, at the shorter tiers",
@@ -363,6 +373,7 @@ GENESIS = (
         "GENESIS's own: GECO with goal 0.5655 per pixel and channel",
         "as the supplement, beta constant from the first step; GECO is the option objective='geco'",
         "supplement, section 4.2",
+        (Effect("gnm_readings", "GENESIS", "GENESIS (GECO)"),),
     ),
     Deviation(
         "layers of GENESIS's broadcast decoder",
@@ -370,6 +381,7 @@ GENESIS = (
         "4 in GENESIS's own code",
         "3; 4 is the option decoder_layers",
         "supplement, section 4.2",
+        (Effect("gnm_readings", "GENESIS", "GENESIS (4 layers)"),),
     ),
     Deviation(
         "number of components of GENESIS",

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..core.trained import Trained
 from ..core.trained import read as read_trained
 from ..core.verdict import Verdict
 from ..core.workspace import Workspace
-from . import curves, figures
+from . import curves, effects, figures
 from .label import ByHand, by_hand
 from .panel import Panel, command_of, panels_of
 from .table import (
@@ -91,6 +92,9 @@ class Page:
     command: str
     provenance: tuple[tuple[str, str], ...]
     panels: tuple[Panel, ...]
+    ledger: tuple[
+        tuple[Deviation, str], ...
+    ]  # with what each changes, in words; "" if there is no other option
     hand: ByHand | None = None
     hand_panels: tuple[Panel, ...] = ()
 
@@ -141,11 +145,6 @@ class Page:
         ]
         return [(claim.text, claim.source, found.outcome, found.words) for claim, found in tested]
 
-    @property
-    def deviations(self) -> tuple[Deviation, ...]:
-        """This item's part of the deviation ledger."""
-        return self.table.protocol.deviations
-
 
 def report(workspace: Workspace, tier: str, protocols: Sequence[str]) -> list[Path]:
     """Write the pages of `protocols` at `tier`, and the tier's index; the paths of all of them, changed or not.
@@ -167,6 +166,13 @@ def report_on(
     folder = workspace.reports(tier)
     written: list[Path] = []
     pages = []
+
+    @cache
+    def table_of(name: str) -> ResultTable:
+        found = Subject.load(name)
+        rows = _rows(workspace, tier, found.name)
+        return build(found.name, found.protocol, rows, found.published, tier)
+
     with ThreadPoolExecutor(1) as printer:  # typst computes beside Python
         printed = []
         for subject in progress.track(subjects, "report"):
@@ -181,6 +187,10 @@ def report_on(
                 kept=_kept(workspace, tier, rows),
                 sheets=figures.sheets(table, folder, runs),
                 hand=by_hand(workspace, tier, subject.name, subject.protocol, subject.published),
+                changes={
+                    entry: effects.words(entry, table_of, tier)
+                    for entry in subject.protocol.deviations
+                },
             )
             pages.append(made)
             written += _write(folder, made)
@@ -211,10 +221,12 @@ def page(
     kept: Mapping[str, Trained] | None = None,
     sheets: Mapping[str, figures.Drawn] | None = None,
     hand: ByHand | None = None,
+    changes: Mapping[Deviation, str] | None = None,
 ) -> Page:
     """Gather a page from a table and the figures that were drawn of it.
 
-    kept: run id -> how it was trained. sheets: cell id -> its images. hand: what people said of the samples.
+    kept: run id -> how it was trained. sheets: cell id -> its images. hand: what people said of the samples. changes:
+    what each deviation changes, in words.
     """
     rows = [row for entry in table.entries for row in entry.rows]
     warnings = []
@@ -242,6 +254,9 @@ def page(
         command=f"run_protocol {subject.name} --tier {table.tier}",
         provenance=tuple(_provenance(rows)),
         panels=panels_of(table, kept or {}, sheets or {}),
+        ledger=tuple(
+            (entry, (changes or {}).get(entry, "")) for entry in subject.protocol.deviations
+        ),
         hand=hand,
         hand_panels=panels_of(hand.table, kept or {}, {}) if hand else (),
     )
@@ -431,8 +446,8 @@ def _for_print(made: Page, folder: Path) -> dict[str, Any]:
         ],
         "answers": [spans(paragraph) for paragraph in made.subject.answers],
         "deviations": [
-            [entry.what, entry.paper, entry.code, entry.ours, entry.source]
-            for entry in made.deviations
+            [entry.what, entry.paper, entry.code, entry.ours, effect, entry.source]
+            for entry, effect in made.ledger
         ],
         "footnotes": [[note.mark, note.text] for note in made.table.footnotes],
         "command": made.command,

@@ -1,0 +1,60 @@
+"""What a deviation changes: the numbers of both readings beside one another, from the rows that have both. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..core.protocol import Deviation, Effect
+from .table import Entry, ResultTable
+
+__all__ = ["words"]
+
+
+def words(deviation: Deviation, table_of: Callable[[str], ResultTable], tier: str) -> str:
+    """What was measured of a deviation's other readings at a tier, in sentences; "" if it has none.
+
+    table_of: a protocol's name -> its table at that tier.
+    """
+    return " ".join(
+        _sentence(effect, table_of(effect.protocol), tier) for effect in deviation.effects
+    )
+
+
+def _sentence(effect: Effect, table: ResultTable, tier: str) -> str:
+    """ "GNM (as coded)": LL on MNIST-4 9668 beside 9670 (n=1; gnm_table1, tier mini)."""
+    measured = [
+        f"{_where(effect, other)} {other.ours.body} beside {ours.ours.body}{_seeds(ours, other)}"
+        for ours, other in _pairs(effect, table.entries)
+    ]
+    if not measured:
+        return f"“{effect.other}” ({effect.protocol}) has not been measured at tier {tier}."
+    return f"“{effect.other}”, tier {tier}: {'; '.join(measured)} ({effect.protocol})."
+
+
+def _pairs(effect: Effect, entries: Iterable[Entry]) -> list[tuple[Entry, Entry]]:
+    """(ours, other) wherever both have numbers and all other labels are the same, in reading order."""
+    measured = [entry for entry in entries if entry.has_number]
+
+    def key(entry: Entry) -> tuple[str, ...]:
+        labels = {"model": entry.model, "dataset": entry.dataset, "metric": entry.metric}
+        return tuple(label for axis, label in labels.items() if axis != effect.axis)
+
+    ours = {key(e): e for e in measured if getattr(e, effect.axis) == effect.ours}
+    others = [e for e in measured if getattr(e, effect.axis) == effect.other]
+    return [(ours[key(e)], e) for e in others if key(e) in ours]
+
+
+def _where(effect: Effect, entry: Entry) -> str:
+    """What the two numbers have in common: "LL on MNIST-4"; two metrics are those of a model."""
+    subject = {
+        "model": entry.metric,
+        "dataset": f"{entry.metric} of {entry.model}",
+        "metric": entry.model,
+    }
+    on = "" if effect.axis == "dataset" else f" on {entry.heading}"
+    return subject[effect.axis] + on
+
+
+def _seeds(ours: Entry, other: Entry) -> str:
+    """How many seeds stand behind each."""
+    return f" ({ours.seeds})" if ours.seeds == other.seeds else f" ({other.seeds} and {ours.seeds})"
