@@ -10,7 +10,7 @@ A label names its source as the paper's Figure 7 does: "DooD (MNIST)" was traine
 from collections.abc import Iterable, Mapping
 
 from ..core.claims import Test, each, lower
-from ..core.protocol import Deviation, dataset, metric, model
+from ..core.protocol import Deviation, Effect, dataset, metric, model
 from ..core.spec import Spec
 
 CITATION = "Liang et al. 2022"
@@ -159,6 +159,7 @@ RUNS = (
         "Gaussian, 200 samples: another dialect in both, so never compared in value, and its likelihoods are of "
         "another density than DooD's. The Laplace row is made at tier paper, or when it is named",
         "section 3.1, Figure 4; the authors' result files",
+        (Effect("dood_figure4", "AIR (Omniglot)", "AIR (Omniglot), Laplace"),),
     ),
 )
 DIAGONAL = (

@@ -129,7 +129,7 @@ def test_what_a_deviation_changes_is_measured_in_cells_that_a_protocol_has(name:
     """Both labels of an effect meet in two cells that differ in nothing else."""
     for effect in (e for entry in protocols.load(name)[1].deviations for e in entry.effects):
         place = ("model", "dataset", "metric").index(effect.axis)
-        cells = protocols.load(effect.protocol)[1].cells(effect.protocol, 1, "mini")
+        cells = protocols.load(effect.protocol)[1].cells(effect.protocol, 1)
         found: dict[str, set[tuple[str, ...]]] = {effect.ours: set(), effect.other: set()}
         for cell in cells:
             labels = (cell.model_label, cell.dataset_label, cell.metric_label)
