@@ -21,7 +21,7 @@ On the Arrow room these are the options `kernel`, `feed_canvas` and `z_decoder`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +66,9 @@ class Latents(NamedTuple):
 
 class ConvDRAW(GenerativeModel[Latents]):
     """See the module."""
+
+    # At that tier it trains in eleven variants, and all protocols have twenty minutes of two cores.
+    tiers: ClassVar = {"demo": {"steps": 120}}
 
     def __init__(self, config: ConvDRAWConfig, data: DatasetInfo) -> None:
         super().__init__(config, data)

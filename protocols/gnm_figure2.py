@@ -46,8 +46,8 @@ protocol = Gallery(
     rows=2,
     columns=4,
     sizes={"demo": (
-        {"dataset": ("MNIST-4", "MNIST-10")},
-        {"dataset": ("Arrow room",), "model": ("GNM", "GENESIS", "VAE")},
+        {"dataset": ("MNIST-4",)},
+        {"dataset": ("MNIST-10", "Arrow room"), "model": ("GNM", "GENESIS", "VAE")},
     )},
     deviations=GNM + GNM_ARROW + GENESIS + CONVDRAW + VAE + BASELINE_TRAINING + SCENES + ARROW_ROOM + SAMPLING,
 )

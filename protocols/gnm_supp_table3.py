@@ -34,8 +34,8 @@ protocol = Table(
     rows=("model",),
     columns=("dataset", "metric"),
     sizes={"demo": (
-        {"dataset": ("MNIST-10", "MNIST-4")},
-        {"dataset": ("ARROW",), "model": ("GNM", "GENESIS", "VAE")},
+        {"dataset": ("MNIST-4",)},
+        {"dataset": ("MNIST-10", "ARROW"), "model": ("GNM", "GENESIS", "VAE")},
     )},
     deviations=GNM + GNM_ARROW + GENESIS + CONVDRAW + VAE + PARAMETERS + ARROW_ROOM,
 )
