@@ -8,7 +8,9 @@ are scattered objects. q(z_what) looks at a glimpse of the image cropped by z_wh
 mask and an image (_space_background.py). The defaults are the released settings for three-dimensional rooms.
 
 How SPACE was set up for the comparison on MNIST is not known. The recipe for grey images: no background module, a black
-background N(x; 0, σ²) in its place, no boundary loss, and GNM's z_what, fixed priors, rates and sigma.
+background N(x; 0, σ²) in its place, no boundary loss, GNM's z_what, fixed priors, rates and sigma; and, since on black
+nothing else presses cells off, their paper's prior, by which a cell without an object has no other latents (`kl`), and
+relaxed presences at a constant temperature, as in others of the authors' settings.
 
 Axes: `K` particles (and background components), `B` batch, `O` cells in row-major order, `C H W` image.
 """
@@ -67,7 +69,11 @@ class SPACEConfig:
     scale_from: float = 10_000
     scale_until: float = 20_000
     scale_std: float = 0.1
-    temperature_until: float = 20_000  # tau: 2.5 -> 0.5
+    temperature_end: float = 0.5  # tau: 2.5 -> temperature_end
+    temperature_until: float = 20_000
+    # Whose KL of z_where, z_depth and z_what counts: of every cell (the authors' code), or times its presence, which is
+    # their paper's prior: a cell without an object has none of them
+    kl: Literal["all", "present"] = "all"
     boundary_until: float = 100_000  # steps with the boundary loss; 0: none
     # How z_pres is drawn and scored in log_weights; "relaxed" is how training does it, and no bound.
     presence: Literal["discrete", "relaxed"] = evaluation_option("discrete")
@@ -91,6 +97,7 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
     more, a constant kernel); with one background component 2,357,167 + 5,331,748.
     """
 
+    version: ClassVar = 2  # 1: on grey images the KL of every cell, the temperature falling to 0.5
     temperature: Tensor
 
     # A step on images in colour costs three of GNM.
@@ -123,7 +130,7 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
         if data.shape in ((1, 128, 128), (1, 64, 64)):
             config = SPACEConfig(
                 components=0, what=20, sigma=0.2, background_sigma=0.2, rate_end=1e-3, rate_from=0, rate_until=4_000,
-                scale_mean=-1.6, scale_mean_end=-1.6, boundary_until=0,
+                scale_mean=-1.6, scale_mean_end=-1.6, boundary_until=0, kl="present", temperature_end=2.5,
             )  # fmt: skip
             return Recipe(
                 config, Training(steps=160_000, batch_size=32, optimizer="rmsprop", lr=1e-4, clip_norm=1.0)
@@ -231,11 +238,12 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
         z_where, z_depth = cells.where.sample(), cells.depth.sample()
         what = self.foreground.what(x, z_where)
         z_what = what.sample()
+        gate = self._counts(z_pres)
         ratios = [
             Bernoulli(rate.logit()).log_prob(z_pres) - cells.pres.log_prob(z_pres),
-            where.log_prob(z_where) - cells.where.log_prob(z_where),
-            normal.log_prob(z_depth) - cells.depth.log_prob(z_depth),
-            normal.log_prob(z_what) - what.log_prob(z_what),
+            gate * (where.log_prob(z_where) - cells.where.log_prob(z_where)),
+            gate * (normal.log_prob(z_depth) - cells.depth.log_prob(z_depth)),
+            gate * (normal.log_prob(z_what) - what.log_prob(z_what)),
         ]
         scene = None
         if self.background is not None:
@@ -276,15 +284,19 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
 
     # The objective.
 
+    def _counts(self, z_pres: Tensor) -> Tensor:
+        """By how much the other latents of a cell count: z_pres (B, O, 1), or 1."""
+        return z_pres if self.config.kl == "present" else torch.ones_like(z_pres)
+
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """-log p(x | z) + KL(q || p) of every latent, not gated by presence, + the boundary loss.
+        """-log p(x | z) + KL(q || p) of every latent, gated by presence or not (`kl`), + the boundary loss.
 
         The priors of the foreground are fixed but scheduled; those of the background are given the posterior's draws.
         """
         c = self.config
         rate, where_prior, normal = self._fixed_priors(step)
         with torch.no_grad():
-            self.temperature.copy_(linear(step, 2.5, 0.5, 0, c.temperature_until))
+            self.temperature.copy_(linear(step, 2.5, c.temperature_end, 0, c.temperature_until))
 
         cells: Cells = self.foreground(x)
         z_pres = cells.pres.relaxed_sample(self.temperature)
@@ -294,9 +306,10 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
         scene: Scene | None = None if self.background is None else self.background(x)
         likelihood = self._log_likelihood(x, layers, scene)
 
+        gate = self._counts(z_pres)
         kl = {
-            "kl_pres": cells.pres.kl_to(rate), "kl_where": cells.where.kl(where_prior),
-            "kl_depth": cells.depth.kl(normal), "kl_what": what.kl(normal),
+            "kl_pres": cells.pres.kl_to(rate), "kl_where": gate * cells.where.kl(where_prior),
+            "kl_depth": gate * cells.depth.kl(normal), "kl_what": gate * what.kl(normal),
         }  # fmt: skip
         if scene is not None:
             kl["kl_mask"] = scene.q_mask.kl(scene.p_mask)

@@ -191,13 +191,23 @@ class StraightforwardSPACE(SPACE):
         )
         return {"pres": D.Bernoulli(rate), "where": where, "depth": D.Normal(0, 1), "what": D.Normal(0, 1)}  # fmt: skip
 
+    def counted(self, name: str, term: Tensor, seen: Drawn) -> Tensor:
+        """A cell without an object has no box, depth or appearance to pay for, where the model says so."""
+        if self.config.kl == "present" and name in ("where", "depth", "what"):
+            return seen.z["pres"] * term
+        return term
+
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        self.temperature.copy_(linear(step, 2.5, 0.5, 0, self.config.temperature_until))
+        c = self.config
+        self.temperature.copy_(linear(step, 2.5, c.temperature_end, 0, c.temperature_until))
         seen = self.draw(x, relaxed=True)
         priors = self.fixed(step) | seen.p
-        kl = sum(D.kl_divergence(q, priors[name]).flatten(1).sum(1) for name, q in seen.q.items())
+        kl = sum(
+            self.counted(name, D.kl_divergence(q, priors[name]), seen).flatten(1).sum(1)
+            for name, q in seen.q.items()
+        )
         total = -self.likelihood(x, seen) + cast(Tensor, kl)
-        if step < self.config.boundary_until:
+        if step < c.boundary_until:
             total = total + boundary_literally(seen, self.foreground.glimpse)
         return total.mean(), {}
 
@@ -209,7 +219,7 @@ class StraightforwardSPACE(SPACE):
             ratio = torch.zeros(len(x))
             for name, q in seen.q.items():
                 of_each = priors[name].log_prob(seen.z[name]) - q.log_prob(seen.z[name])
-                ratio = ratio + of_each.flatten(1).sum(1)
+                ratio = ratio + self.counted(name, of_each, seen).flatten(1).sum(1)
             weights.append(self.likelihood(x, seen) + ratio)
         return torch.stack(weights)
 

@@ -81,6 +81,7 @@ CASES: list[tuple[DatasetInfo, dict[str, Any]]] = [
     (SMALL, {"grid": 8, "components": 3}),
     (DatasetInfo("mnist4", (1, 128, 128)), {}),
     (DatasetInfo("digits4", (1, 64, 64)), {}),
+    (DatasetInfo("digits4", (1, 64, 64)), {"kl": "all", "temperature_end": 0.5}),
 ]
 
 
@@ -144,6 +145,22 @@ def test_log_weights_are_those_of_torch_distributions(
             weights.append(each.log_weights(x, 3))
     assert weights[0].shape == (3, 2)
     assert torch.allclose(weights[0], weights[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kl", "pays"), [("present", False), ("all", True)])
+def test_whether_a_cell_without_an_object_pays_for_its_other_latents(kl: str, pays: bool) -> None:
+    """The paper's prior and the authors' code; on a black image of which no cell says that there is anything."""
+    data = DatasetInfo("digits4", (1, 64, 64))
+    space = made(data, kl=kl, temperature_end=0.05).eval()
+    torch.nn.init.constant_(space.foreground.pres.bias, -100)
+    torch.nn.init.zeros_(space.foreground.pres.weight)
+    x, late = torch.zeros(2, 1, 64, 64), torch.tensor(1e9)
+    with torch.no_grad():
+        before = space.log_weights(x, 1), space.loss(x, late)[1]["kl_where"]
+        space.foreground.shift.bias += 1.0  # elsewhere, and farther from the prior
+        after = space.log_weights(x, 1), space.loss(x, late)[1]["kl_where"]
+    assert (not torch.allclose(before[0], after[0], atol=0.1)) == pays
+    assert (float(after[1]) > 1) == pays
 
 
 def test_the_relaxed_reading_of_the_weights_is_another_number() -> None:
