@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 import time
@@ -134,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ..launch.shards import part
 
     workspace = Workspace(arguments.root)
-    requests = [request_of(arguments, name) for name in names]
+    requests = requests_of(arguments, names)
     deadline = math.inf if arguments.budget is None else began + arguments.budget
     place = Place(
         arguments.device,
@@ -207,6 +208,35 @@ def protocols_asked(arguments: argparse.Namespace) -> list[str]:
             "no protocol was named; `reprise list` shows them, --all gnm takes all of a paper"
         )
     return list(dict.fromkeys(chosen))
+
+
+def requests_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Request]:
+    """What the arguments ask of each protocol. Of several, each makes what it has of the labels that were named, and
+    those that have nothing of them are left out.
+
+    Raises UsageError for a label that none of those has that are not left out.
+    """
+    requests = [request_of(arguments, name) for name in names]
+    if len(requests) == 1:
+        return requests
+    for axis in ("models", "datasets", "metrics"):
+        known = [getattr(protocols.load(request.protocol)[1], axis) for request in requests]
+        visitors = {label for label, _ in requests[0].extra} if axis == "models" else set()
+        everywhere = visitors.union(*known)
+        wanted = getattr(requests[0], axis)
+        for label in wanted:
+            if label not in everywhere:
+                raise unknown(axis.removesuffix("s"), label, sorted(everywhere))
+        kept = []
+        for request, labels in zip(requests, known, strict=True):
+            here = tuple(label for label in wanted if label in labels or label in visitors)
+            if here or not wanted:
+                changes: dict[str, Any] = {axis: here}
+                kept.append(dataclasses.replace(request, **changes))
+            else:
+                say(f"{request.protocol} is left out: it has no {axis} of those names")
+        requests = kept
+    return requests
 
 
 def request_of(arguments: argparse.Namespace, name: str = "") -> Request:

@@ -15,6 +15,7 @@ from reprise.commands import run
 from reprise.commands._arguments import as_seconds
 from reprise.core import protocol as protocols
 from reprise.core import results
+from reprise.core.errors import UsageError
 from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
 
@@ -199,6 +200,29 @@ def test_check_does_not_call_it_holding_when_a_file_is_compared_with_itself(
         assert "compared with itself" in capsys.readouterr().err
     assert cli.main(["check", "--current", str(file), "--against", str(results)]) == 3
     assert cli.main(["check", "--root", str(tmp_path), "--against", str(copy.parent)]) == 0
+
+
+def test_of_several_protocols_each_makes_what_it_has_of_the_labels_that_were_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def asked(*words: str) -> dict[str, tuple[str, ...]]:
+        arguments = cli.parser().parse_args(["run", "gnm_presence", "gnm_detections", *words])
+        found = run.requests_of(arguments, run.protocols_asked(arguments))
+        return {request.protocol: request.models for request in found}
+
+    assert asked() == {"gnm_presence": (), "gnm_detections": ()}
+    both = asked("--models", "GNM,SPACE")
+    assert both == {"gnm_presence": ("GNM",), "gnm_detections": ("GNM", "SPACE")}
+    assert asked("--models", "SPACE") == {"gnm_detections": ("SPACE",)}
+    assert "gnm_presence is left out: it has no models of those names" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="unknown model 'SPAC'; did you mean 'SPACE'"):
+        asked("--models", "SPAC")
+    with pytest.raises(UsageError, match="unknown metric 'Found'; known: Detections"):
+        asked(
+            "--models", "SPACE", "--metrics", "Found"
+        )  # the one has no SPACE, the other no such number
+    mine = asked("--models", "Mine", "--model", "Mine=gnm")
+    assert mine == {"gnm_presence": ("Mine",), "gnm_detections": ("Mine",)}
 
 
 def test_all_of_a_paper_are_its_protocols_and_no_others() -> None:

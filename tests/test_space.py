@@ -152,12 +152,14 @@ def test_whether_a_cell_without_an_object_pays_for_its_other_latents(kl: str, pa
     """The paper's prior and the authors' code; on a black image of which no cell says that there is anything."""
     data = DatasetInfo("digits4", (1, 64, 64))
     space = made(data, kl=kl, temperature_end=0.05).eval()
-    torch.nn.init.constant_(space.foreground.pres.bias, -100)
-    torch.nn.init.zeros_(space.foreground.pres.weight)
+    with torch.no_grad():
+        state = space.state_dict()
+        state["foreground.pres.weight"].zero_()
+        state["foreground.pres.bias"].fill_(-100)
     x, late = torch.zeros(2, 1, 64, 64), torch.tensor(1e9)
     with torch.no_grad():
         before = space.log_weights(x, 1), space.loss(x, late)[1]["kl_where"]
-        space.foreground.shift.bias += 1.0  # elsewhere, and farther from the prior
+        state["foreground.shift.bias"] += 1.0  # elsewhere, and farther from the prior
         after = space.log_weights(x, 1), space.loss(x, late)[1]["kl_where"]
     assert (not torch.allclose(before[0], after[0], atol=0.1)) == pays
     assert (float(after[1]) > 1) == pays
