@@ -48,11 +48,16 @@ class DMVAEConfig(AttendConfig):
     kl_type: Literal["categorical", "relaxed"] = "categorical"
     # T of the type: constant; None is 2/3 with the relaxed KL, and 1 -> 0.3 with the categorical. Values are lost.
     type_temperature: float | None = None
+    straight_through: bool = (
+        False  # the slot that is read is one, its gradient that of the relaxed type
+    )
     temperature_until: float = 25_000  # steps over which it falls
     information: float = 1.0  # γ, unstated
     information_from: float = 0.0  # the step from which γ is on
     patches_per_slot: int = 4  # drawn for the information loss, unstated
     key_strength: float = 5.0  # β to begin with; learnt, in [1, 30]
+    # "2-layer, 256 and 128" (section IV) as the encoder's, mirrored, or in the order in which they are named
+    generator: Literal["mirrored", "literal"] = "mirrored"
 
 
 class DMVAE(AttendInferRepeat, Remembers):
@@ -120,7 +125,8 @@ class Memory(Appearance):
         self.log_key_strength = nn.Parameter(torch.tensor(math.log(config.key_strength)))
         self.epsilon_posterior = mlp(pixels + d, 256, 128, 2 * config.noise)
         self.epsilon_prior = mlp(d, 256, 128, 2 * config.noise)
-        self.generator = mlp(config.noise + d, 128, 256, pixels)
+        hidden = (128, 256) if config.generator == "mirrored" else (256, 128)
+        self.generator = mlp(config.noise + d, *hidden, pixels)
         nn.init.constant_(self.generator[-1].bias, -2.0)  # type: ignore[arg-type]  # patches start dark
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("gamma", torch.tensor(config.information))
@@ -160,6 +166,9 @@ class Memory(Appearance):
         if draw == "relaxed":
             drawn = concrete.categorical(log_q, self.temperature)
             weights = drawn.exp()
+            if self.config.straight_through:
+                hard = F.one_hot(weights.argmax(-1), self.config.memory).to(weights.dtype)
+                weights = hard + weights - weights.detach()
         else:
             index = log_q.argmax(-1)
             if draw == "sample":  # Gumbel's trick: no wait for the host

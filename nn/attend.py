@@ -76,6 +76,9 @@ class AttendConfig:
     difference: bool = False  # the LSTM sees what is not explained yet, not the image
     residual_detach: bool = True
     crop_from: Literal["image", "residual"] = "image"
+    # "none": two layers that see what is not explained yet and nothing else, in the LSTM's place; a switch in the code
+    # that DAIR is after
+    recurrence: Literal["lstm", "none"] = "lstm"
     count_prior: Literal["annealed", "uniform"] = evaluation_option("annealed")
 
 
@@ -166,8 +169,19 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
         self.embedding = (
             nn.Sequential(mlp(pixels, 256, 128), nn.ReLU()) if config.embed == "mlp" else None
         )
-        inputs = (128 if self.embedding is not None else pixels) + 1 + 4 + appearance.size
-        self.lstm = nn.LSTMCell(inputs, recurrent)
+        embedded = 128 if self.embedding is not None else pixels
+        inputs = embedded + 1 + 4 + appearance.size
+        self.lstm: nn.LSTMCell | None = None
+        self.memoryless: nn.Sequential | None = None
+        if config.recurrence == "lstm":
+            self.lstm = nn.LSTMCell(inputs, recurrent)
+        elif config.difference:
+            self.memoryless = nn.Sequential(mlp(embedded, recurrent, recurrent), nn.ReLU())
+        else:
+            raise UsageError(
+                "model.recurrence=none needs model.difference=true: without a state, every step would see the same"
+            )
+        self.recurrent = recurrent
         self.presence = mlp(recurrent, 256, 128, 1)
         self.where = mlp(recurrent, 256, 128, 2 * config.pose)
         self.baseline = nvil.Baseline(inputs) if config.gradient == "nvil" else None
@@ -241,7 +255,7 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
         x = x.repeat(particles, 1, 1, 1)
         memory = self.appearance.prepare()
         n = len(x)
-        state = (x.new_zeros(n, self.lstm.hidden_size), x.new_zeros(n, self.lstm.hidden_size))
+        state = (x.new_zeros(n, self.recurrent), x.new_zeros(n, self.recurrent))
         alive = x.new_ones(n)
         last = torch.cat([x.new_ones(n, 1), x.new_zeros(n, 4 + self.appearance.size)], 1)
         source, canvas = x, torch.zeros_like(x)
@@ -249,9 +263,11 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
         beliefs = []
         for t in range(config.objects):
             seen = torch.cat([embedded, last], 1)
-            state = self.lstm(seen, state)
-            logit = self.presence(state[0]).float()[:, 0]
-            where = Gaussian.bounded(self.where(state[0]))
+            if self.lstm is not None:
+                state = self.lstm(seen, state)
+            hidden = state[0] if self.memoryless is None else self.memoryless(embedded)
+            logit = self.presence(hidden).float()[:, 0]
+            where = Gaussian.bounded(self.where(hidden))
             pose = where.mean if draw == "mode" else where.sample()
             scale, shift = self.window(pose)
             glimpse = crop(source, scale[:, None], shift[:, None], config.glimpse).flatten(1)

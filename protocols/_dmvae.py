@@ -170,7 +170,8 @@ NETWORK = (
         "decoder of a patch",
         "'2-layer MLPs with 256 and 128 hidden units', encoders and decoders alike",
         NOT_KNOWN,
-        "mirrored: 128, then 256, then the patch through a sigmoid whose bias begins at -2",
+        "mirrored: 128, then 256, then the patch through a sigmoid whose bias begins at -2; generator=literal is 256, "
+        "then 128",
         "section V.A",
     ),
     Deviation(
@@ -195,7 +196,8 @@ OBJECTIVE = (
         "temperatures of the Concrete distributions",
         "'essential for the training stability', values not stated",
         "1 for presence (Aakhundov)",
-        "presence 1; type 2/3 as printed, 1 falling to 0.3 where corrected",
+        "presence 1; type 2/3 as printed, 1 falling to 0.3 where corrected; straight_through=true reads one slot also "
+        "in training",
         "sections IV.C and V.B; Figure 3",
     ),
     Deviation(
@@ -241,7 +243,8 @@ BASELINES = (
         "DAIR",
         "'a slightly different recurrent architecture (see [8] for details)'",
         "the LSTM replaced (Kosiorek); the residual detached",
-        "the LSTM sees the image minus what is painted so far, detached; glimpses are of the image",
+        "the LSTM sees the image minus what is painted so far, detached; glimpses are of the image. recurrence=none "
+        "takes the LSTM away",
         "section V.B",
     ),
 )

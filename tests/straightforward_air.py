@@ -71,7 +71,10 @@ class Straightforward(AttendInferRepeat):
             if c.embed == "mlp":
                 e = cast(Any, self.embedding)(e)
             seen = torch.cat([e, alive[:, None], scale, shift, code], 1)
-            h, cell = self.lstm(seen, (h, cell))
+            if c.recurrence == "lstm":
+                h, cell = cast(Any, self.lstm)(seen, (h, cell))
+            else:
+                h = cast(Any, self.memoryless)(e)
 
             mean, log_sd = self.where(h).chunk(2, 1)
             q_u = D.Normal(mean, log_sd.clamp(-6, 2).exp())
@@ -256,6 +259,9 @@ class StraightforwardDMVAE(Straightforward):
             temperature = self.net.temperature
             v = torch.log_softmax((q_type.logits + gumbel) / temperature, 1)
             weights = v.exp()
+            if c.straight_through:  # one slot forwards, the relaxed weights backwards
+                one = F.one_hot(weights.argmax(1), len(slots)).to(slots.dtype)
+                weights = weights + (one - weights).detach()
             if c.kl_type == "relaxed":
                 q_v = ExpRelaxedCategorical(temperature, logits=q_type.logits)
                 p_v = ExpRelaxedCategorical(temperature, logits=uniform_type.logits)

@@ -45,7 +45,12 @@ VARIANTS: dict[str, tuple[type[Any], dict[str, Any]]] = {
         AIR,
         {"difference": True, "residual_detach": False, "crop_from": "residual"},
     ),
+    "DAIR, without a state": (AIR, {"difference": True, "recurrence": "none"}),
     "DM-VAE": (DMVAE, {}),
+    "DM-VAE, straight through, to the letter": (
+        DMVAE,
+        {"straight_through": True, "generator": "literal", "kl_type": "relaxed"},
+    ),
     "DM-VAE, relaxed": (DMVAE, {"kl_type": "relaxed", "information": 10.0, "memory": 7}),
     "DM-VAE, no information": (DMVAE, {"information": 0.0, "type_temperature": 0.5}),
     "DM-VAE, information to come": (DMVAE, {"information_from": 1e5}),
@@ -589,6 +594,17 @@ def test_dair_looks_at_what_is_left_and_air_at_the_image() -> None:
         first = reading.scene._replace(present=reading.alive * torch.tensor([1.0, 0.0, 0.0]))
         left = x - model.decode(first) if difference else x
         torch.testing.assert_close(embedded[:, 1], model._embed(left.flatten(1)), rtol=1e-4, atol=1e-5)  # fmt: skip
+
+
+def test_without_a_state_each_look_depends_on_what_is_left_alone() -> None:
+    """Two images of which the same is left are read alike, whatever was read of them before."""
+    model = made(AIR, difference=True, recurrence="none")
+    assert model.lstm is None
+    reading = model.read(torch.rand(4, 1, 50, 50), "sample")
+    hidden = model.memoryless(reading.seen[..., :128])
+    torch.testing.assert_close(model.presence(hidden)[..., 0], reading.logit)
+    with pytest.raises(UsageError, match="without a state, every step"):
+        made(AIR, recurrence="none")
 
 
 def test_a_scene_from_the_prior_has_the_priors_poses() -> None:

@@ -249,6 +249,17 @@ def test_scenes_from_the_prior_use_every_slot_alike() -> None:
     assert (code[..., :4].amax(-1) == 1).all()
 
 
+def test_straight_through_reads_one_slot_and_learns_from_all_of_them() -> None:
+    _, net = dmvae(memory=3, straight_through=True)
+    net.temperature.fill_(1.0)
+    code, belief = net.infer(torch.rand(6, 28**2), net.prepare(), "relaxed")
+    weights = code[:, :3]
+    assert sorted(set(weights.detach().round(decimals=5).flatten().tolist())) == [0.0, 1.0]
+    assert torch.equal(weights.argmax(1), belief.drawn.argmax(1))
+    (gradient,) = torch.autograd.grad(weights[:, 0].sum(), net.log_key_strength)
+    assert gradient != 0
+
+
 def test_a_relaxed_address_reads_a_mixture_of_slots() -> None:
     _, net = dmvae(memory=3)
     net.temperature.fill_(1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -263,6 +264,25 @@ def test_weights_of_another_meaning_are_refused(
     assert sketch().id == before
     with pytest.raises(StaleError, match=r"model\.sigma=0\.3.*now reads 0\.7.*raise the version"):
         fit(sketch(), CPU, tmp_path)
+
+
+def test_weights_of_before_an_option_was_there_stand_for_its_default(tmp_path: Path) -> None:
+    """An option whose default is what was always done takes no weights away; one that was chosen is another run."""
+    fit(sketch(), CPU, tmp_path)
+    path = tmp_path / checkpoint.FILE
+    content = torch.load(path, weights_only=True)
+    settings = json.loads(content["settings"])
+    del settings["model"]["sigma"]
+    torch.save(content | {"settings": json.dumps(settings)}, path)
+    assert checkpoint.load(path, sketch()) is not None
+    chosen = replace(sketch(), model=sketch().model.with_options(sigma=0.7))
+    torch.save(content | {"settings": json.dumps(settings), "run": chosen.id}, path)
+    with pytest.raises(StaleError, match=r"model\.sigma='absent'.*now reads 0\.7"):
+        checkpoint.load(path, chosen)
+    del settings["model"]
+    torch.save(content | {"settings": json.dumps(settings)}, path)
+    with pytest.raises(DataError, match="no checkpoint"):
+        checkpoint.load(path, sketch())
 
 
 def test_another_format_or_run_is_refused(tmp_path: Path) -> None:

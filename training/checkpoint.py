@@ -116,11 +116,20 @@ def load(path: Path, run: Run, device: torch.device | str = "cpu") -> Checkpoint
 
 
 def _same_settings(path: Path, then: dict[str, Any], run: Run) -> None:
-    """Refuse weights whose defaults have changed since, though their name and version have not."""
+    """Refuse weights whose defaults have changed since, though their name and version have not.
+
+    An option that there was not yet stands at its default: who adds one whose default changes what was done before
+    raises the version.
+    """
     now = json.loads(json.dumps(run.settings))
+    _, _, model = run.identity["model"]
+    _, _, dataset = run.identity["dataset"]
+    chosen = {"model": model, "dataset": dataset, "training": run.identity["training"]}
     for part in now:
-        for key in sorted(now[part].keys() | then.get(part, {}).keys()):
-            old, new = then.get(part, {}).get(key, "absent"), now[part].get(key, "absent")
+        for key in sorted(now[part].keys() | then[part].keys()):
+            old, new = then[part].get(key, "absent"), now[part].get(key, "absent")
+            if old == "absent" and key not in chosen[part]:
+                continue
             if old != new:
                 what = run.dataset.name if part == "dataset" else run.model.name
                 raise StaleError(
