@@ -227,14 +227,16 @@ def requests_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Req
         for label in wanted:
             if label not in everywhere:
                 raise unknown(axis.removesuffix("s"), label, sorted(everywhere))
-        kept = []
+        kept, without = [], []
         for request, labels in zip(requests, known, strict=True):
             here = tuple(label for label in wanted if label in labels or label in visitors)
             if here or not wanted:
                 changes: dict[str, Any] = {axis: here}
                 kept.append(dataclasses.replace(request, **changes))
             else:
-                say(f"{request.protocol} is left out: it has no {axis} of those names")
+                without.append(request.protocol)
+        if without:
+            say(f"left out, having no {axis} of those names: {', '.join(without)}")
         requests = kept
     return requests
 

@@ -214,7 +214,7 @@ def test_of_several_protocols_each_makes_what_it_has_of_the_labels_that_were_nam
     both = asked("--models", "GNM,SPACE")
     assert both == {"gnm_presence": ("GNM",), "gnm_detections": ("GNM", "SPACE")}
     assert asked("--models", "SPACE") == {"gnm_detections": ("SPACE",)}
-    assert "gnm_presence is left out: it has no models of those names" in capsys.readouterr().err
+    assert "left out, having no models of those names: gnm_presence\n" in capsys.readouterr().err
     with pytest.raises(UsageError, match="unknown model 'SPAC'; did you mean 'SPACE'"):
         asked("--models", "SPAC")
     with pytest.raises(UsageError, match="unknown metric 'Found'; known: Detections"):
