@@ -21,14 +21,18 @@ def words(deviation: Deviation, table_of: Callable[[str], ResultTable], tier: st
 
 
 def _sentence(effect: Effect, table: ResultTable, tier: str) -> str:
-    """ "GNM (as coded)": LL on MNIST-4 9668 beside 9670 (n=1; gnm_table1, tier mini)."""
-    measured = [
-        f"{_where(effect, other)} {other.ours.body} beside {ours.ours.body}{_seeds(ours, other)}"
-        for ours, other in _pairs(effect, table.entries)
-    ]
-    if not measured:
+    """“GNM (as coded)”, tier mini, n=1: LL on MNIST-4 9668 beside 9670 (gnm_table1)."""
+    pairs = _pairs(effect, table.entries)
+    if not pairs:
         return f"“{effect.other}” ({effect.protocol}) has not been measured at tier {tier}."
-    return f"“{effect.other}”, tier {tier}: {'; '.join(measured)} ({effect.protocol})."
+    seeds = {_seeds(*pair) for pair in pairs}
+    common = f", {seeds.pop()}" if len(seeds) == 1 else ""
+    measured = [
+        f"{_where(effect, other)} {other.ours.body} beside {ours.ours.body}"
+        + ("" if common else f" ({_seeds(ours, other)})")
+        for ours, other in pairs
+    ]
+    return f"“{effect.other}”, tier {tier}{common}: {'; '.join(measured)} ({effect.protocol})."
 
 
 def _pairs(effect: Effect, entries: Iterable[Entry]) -> list[tuple[Entry, Entry]]:
@@ -57,4 +61,4 @@ def _where(effect: Effect, entry: Entry) -> str:
 
 def _seeds(ours: Entry, other: Entry) -> str:
     """How many seeds stand behind each."""
-    return f" ({ours.seeds})" if ours.seeds == other.seeds else f" ({other.seeds} and {ours.seeds})"
+    return ours.seeds if ours.seeds == other.seeds else f"{other.seeds} and {ours.seeds}"

@@ -51,7 +51,7 @@ def test_both_readings_stand_beside_one_another_wherever_both_were_measured() ->
         ("GNM (as coded)", "MNIST-4", "LL", 9668.0),
         ("GNM", "MNIST-10", "LL", 9000.0),  # the other reading is missing there
     )
-    assert text == "“GNM (as coded)”, tier mini: LL on MNIST-4 9668 beside 9670 (n=1) (p)."
+    assert text == "“GNM (as coded)”, tier mini, n=1: LL on MNIST-4 9668 beside 9670 (p)."
 
 
 def test_two_columns_are_compared_for_each_model() -> None:
@@ -59,7 +59,7 @@ def test_two_columns_are_compared_for_each_model() -> None:
         COLUMN, ("GNM", "MNIST-4", "LL", 9670.0), ("GNM", "MNIST-4", "LL of 30", 9665.0),
         ("GNM (as coded)", "MNIST-4", "LL", 1.0),
     )  # fmt: skip
-    assert text == "“LL of 30”, tier mini: GNM on MNIST-4 9665 beside 9670 (n=1) (p)."
+    assert text == "“LL of 30”, tier mini, n=1: GNM on MNIST-4 9665 beside 9670 (p)."
 
 
 @pytest.mark.parametrize("numbers", [(), (("GNM", "MNIST-4", "LL", 9670.0),)])
@@ -86,7 +86,7 @@ def test_the_pages_of_other_protocols_say_it_too(tmp_path: Path) -> None:
         e for e in load("gnm_ablations")[1].deviations if e.what == "presence in the log-likelihood"
     ]
     assert len(entries) == 1
-    sentence = "LL on MNIST-4 9668 beside 9670 (n=1) (gnm_table1)"
+    sentence = "n=1: LL on MNIST-4 9668 beside 9670 (gnm_table1)"
     for ending in ("html", "md"):
         page = (workspace.reports("mini") / f"gnm_ablations.{ending}").read_text(encoding="utf-8")
         assert sentence in page.replace("\\", "").replace("&#39;", "'"), ending
