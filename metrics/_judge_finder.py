@@ -8,6 +8,7 @@ piece that is too large for one digit, or reads as none, is cut in two where bot
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ FRAGMENTS_GAP, FRAGMENTS_SIDE = 3, 22  # pieces this near and together this larg
 JOIN_GAP, JOIN_SIDE = 6, 24  # two pieces, one in doubt, may be one if together they read as one
 SHORT = 12  # a shorter longer side is no digit's: its piece is in doubt, whatever it reads as
 LARGEST = 24  # a longer side is more than one digit
+REACH = 1.01  # pixels with nothing between them are this near
 FRINGE = 2  # fainter pixels this near belong to a piece
 DIGIT_SIDE = 20
 ANGLES, OBLIQUE = 8, 16  # directions of cuts; how many oblique cuts are tried
@@ -51,7 +53,7 @@ class _Piece:
     y: NDArray[np.int64]
     x: NDArray[np.int64]
 
-    @property
+    @cached_property
     def box(self) -> tuple[int, int, int, int]:
         return int(self.x.min()), int(self.y.min()), int(self.x.max()) + 1, int(self.y.max()) + 1
 
@@ -109,20 +111,40 @@ def _components(ink: NDArray[np.bool_]) -> list[list[_Piece]]:
 
 
 def _joined(parts: list[_Piece], scale: float) -> list[_Piece]:
-    """Pieces that are near and together no larger than a digit become one, until none is left."""
+    """Pieces that are near and together no larger than a digit become one, until none is left.
+
+    The pair that is joined is always the first in order. An unlearned model's samples are full of specks, and almost
+    all pairs of them are ruled out by their boxes alone.
+    """
     parts = list(parts)
-    while pair := next(
-        (
-            (i, j)
-            for i in range(len(parts))
-            for j in range(i)
-            if _adjoin(parts[i], parts[j], FRAGMENTS_GAP * scale, FRAGMENTS_SIDE * scale)
-        ),
-        None,
-    ):
-        i, j = pair
+    if len(parts) < 2:
+        return parts
+    gap, side = FRAGMENTS_GAP * scale, FRAGMENTS_SIDE * scale
+    box = np.array([part.box for part in parts])
+    untried = np.tril([_in_reach(box, each, gap, side) for each in box], -1)
+    while untried.any():
+        i, j = divmod(int(untried.argmax()), len(parts))
+        untried[i, j] = False
+        if not _adjoin(parts[i], parts[j], gap, side):
+            continue
         parts[j] = parts[j].with_(parts.pop(i))
+        box, untried = np.delete(box, i, 0), np.delete(np.delete(untried, i, 0), i, 1)
+        box[j] = parts[j].box
+        anew = _in_reach(box, box[j], gap, side)
+        untried[j, :j], untried[j + 1 :, j] = anew[:j], anew[j + 1 :]
     return parts
+
+
+def _in_reach(
+    box: NDArray[np.int64], other: NDArray[np.int64], gap: float, side: float
+) -> NDArray[np.bool_]:
+    """Which of the pieces with these boxes (N, 4) `_adjoin` may find to adjoin one with the box `other` (4,)."""
+    low, high = np.minimum(box[:, :2], other[:2]), np.maximum(box[:, 2:], other[2:])
+    between = np.maximum(np.maximum(box[:, :2] - other[2:], other[:2] - box[:, 2:]) + 1, 0)
+    possible: NDArray[np.bool_] = ((high - low).max(1) <= side) & (
+        np.hypot(*between.T) < gap + REACH
+    )
+    return possible
 
 
 def _adjoin(a: _Piece, b: _Piece, gap: float, side: float) -> bool:
@@ -132,7 +154,7 @@ def _adjoin(a: _Piece, b: _Piece, gap: float, side: float) -> bool:
     if max(max(ax1, bx1) - min(ax0, bx0), max(ay1, by1) - min(ay0, by0)) > side:
         return False
     tree = cKDTree(np.column_stack([a.y, a.x]))
-    nearest, _ = tree.query(np.column_stack([b.y, b.x]), distance_upper_bound=gap + 1.01)
+    nearest, _ = tree.query(np.column_stack([b.y, b.x]), distance_upper_bound=gap + REACH)
     return bool(np.isfinite(nearest).any())
 
 

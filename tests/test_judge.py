@@ -199,6 +199,31 @@ def test_specks_are_not_objects(judge: Judge) -> None:
     assert seen(judge, image) == [3]
 
 
+def _joined_literally(
+    parts: list[_judge_finder._Piece], scale: float
+) -> list[_judge_finder._Piece]:
+    """The first two that adjoin become one, and then all over again."""
+    gap, side = _judge_finder.FRAGMENTS_GAP * scale, _judge_finder.FRAGMENTS_SIDE * scale
+    for i, j in ((a, b) for a in range(len(parts)) for b in range(a)):
+        if _judge_finder._adjoin(parts[i], parts[j], gap, side):
+            both = parts[j].with_(parts[i])
+            return _joined_literally([*parts[:j], both, *parts[j + 1 : i], *parts[i + 1 :]], scale)
+    return parts
+
+
+@pytest.mark.parametrize(("share", "scale"), [(0.03, 1.0), (0.08, 0.5), (0.3, 0.5)])
+def test_specks_are_joined_as_the_rule_reads(share: float, scale: float) -> None:
+    """Of samples of an unlearned model: hundreds of pieces, and most pairs of them are never looked at."""
+    ink = np.random.default_rng(1).random((2, 30, 30)) < share
+    for parts in _judge_finder._components(ink):
+        expected = _joined_literally(parts, scale)
+        found = _judge_finder._joined(parts, scale)
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert one.y.tolist() == other.y.tolist()
+            assert one.x.tolist() == other.x.tolist()
+
+
 def _stroke(rows: range, columns: range) -> _judge_finder._Piece:
     y, x = np.meshgrid(rows, columns, indexing="ij")
     return _judge_finder._Piece(0, y.ravel(), x.ravel())
