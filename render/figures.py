@@ -436,10 +436,23 @@ def curves(table: ResultTable) -> Figure:
                 for row in entry.rows
                 if row.status == "ok" and row.value is not None and row.steps is not None
             ]
-            _line(axis, rows, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], model)
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    across = 4 if max(map(len, names), default=0) <= 20 else 2
-    figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False)
+            if rows:
+                colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+                _line(axis, rows, colour, marker, model)
+        if not axis.lines:
+            axis.set_axis_off()
+            axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center", color="0.6")
+    drawn = {
+        name: handle
+        for axis in axes.flat
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    known = {model: drawn[model] for model in models if model in drawn}
+    across = 4 if max(map(len, known), default=0) <= 20 else 2
+    if known:
+        figure.legend(
+            known.values(), known, loc="outside lower center", ncols=across, frameon=False
+        )
     return figure
 
 

@@ -17,6 +17,7 @@ import pytest
 from reprise.core.files import write_bytes
 from reprise.core.protocol import (
     TIERS,
+    Curves,
     Deviation,
     Gallery,
     Plot,
@@ -29,11 +30,12 @@ from reprise.core.protocol import (
     model,
     names,
     published_path,
+    through_training,
 )
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
-from reprise.render.figures import Artifacts, _panels
+from reprise.render.figures import Artifacts, _panels, curves
 from reprise.render.figures import gallery as gallery_figure
 from reprise.render.table import (
     build,
@@ -551,6 +553,30 @@ def test_a_plot_is_drawn_from_the_numbers_alone(tmp_path: Path) -> None:
     place = workspace(tmp_path, values())
     report_on(place, "paper", [Subject("p", plot, "A plot.", PUBLISHED)])
     assert (place.reports("paper") / "figures" / "p.png").stat().st_size > 5000
+
+
+def test_curves_show_what_was_measured_and_say_what_was_not() -> None:
+    """A panel without a number says so, and a model without one is in no legend."""
+    base = values()[0]
+    protocol = Curves(
+        paper="Somebody 2020",
+        models=through_training({"GNM": model("gnm"), "VAE": model("vae")}),
+        datasets={**DATASETS, "MNIST-10": dataset("scenes", rule="mnist10")},
+        metrics={"LL": METRICS["LL"]},
+    )
+    rows = [
+        dataclasses.replace(base, model=label, metric="LL", value=value, steps=steps)
+        for label, value, steps in (("GNM, 50 %", 1.0, 500), ("GNM", 2.0, 1_000))
+    ]
+    figure = curves(build("p", protocol, rows, (), "paper"))
+    measured, missing = figure.axes
+    (line,) = measured.lines
+    assert np.array_equal(line.get_xdata(), [500, 1_000])
+    assert [text.get_text() for text in missing.texts] == ["not run yet"]
+    assert not measured.texts
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["GNM"]
+    assert not curves(build("p", protocol, (), (), "paper")).legends
 
 
 def test_a_protocol_may_draw_its_own_figure(tmp_path: Path) -> None:
