@@ -19,7 +19,6 @@ from .spec import SHARES, Spec, Value, dataset, metric, model
 
 __all__ = [
     "TIERS",
-    "Block",
     "Cell",
     "Claim",
     "Curves",
@@ -127,8 +126,9 @@ class Protocol:
     paper: the citation of the published item. train: label of a model or of a dataset -> the dataset that is trained
     on there, where it is not the one that is measured on (transfer); the model's wins. seeds: as many as at tier
     `paper`. seeds_at: tier -> how many, where that is not the tier's own: where the spread over seeds is part of the
-    question. only: model label -> the metric labels it has cells for (all when absent). sizes: tier -> the blocks of
-    cells that are made at that tier, where the whole would be too long for it; whoever names others gets them.
+    question. only: model label -> the metric labels it has cells for (all when absent); only_on: the same of dataset
+    labels. sizes: tier -> the blocks of cells that are made at that tier, where the whole would be too long for it;
+    whoever names others gets them.
     pending: names of models, datasets or metrics that do not exist yet; their cells read "not available yet".
     by_hand: metric label -> dataset label -> what the paper's authors, who judged samples by eye, called a success;
     a labelling page asks it of people (render/label.py).
@@ -144,6 +144,7 @@ class Protocol:
     seeds: int = 1
     seeds_at: Mapping[TierName, int] = field(default_factory=dict)
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    only_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sizes: Mapping[TierName, tuple[Block, ...]] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     by_hand: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -165,7 +166,10 @@ class Protocol:
         blocks = self.sizes.get(tier, ({},))
         for model_label, model_spec in self.models.items():
             metrics = self.only.get(model_label, tuple(self.metrics))
+            datasets = self.only_on.get(model_label, tuple(self.datasets))
             for dataset_label, dataset_spec in self.datasets.items():
+                if dataset_label not in datasets:
+                    continue
                 for metric_label in (label for label in self.metrics if label in metrics):
                     labels = (model_label, dataset_label, metric_label)
                     if not any(_holds(block, labels) for block in blocks):

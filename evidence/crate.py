@@ -156,6 +156,7 @@ def described(name: str, title: str, protocol: Protocol) -> str:
             "seeds": protocol.seeds,
             "seeds_at": dict(protocol.seeds_at),
             "only": {label: list(metrics) for label, metrics in protocol.only.items()},
+            "only_on": {label: list(datasets) for label, datasets in protocol.only_on.items()},
             "sizes": {
                 tier: [{axis: list(labels) for axis, labels in block.items()} for block in blocks]
                 for tier, blocks in protocol.sizes.items()
@@ -179,6 +180,8 @@ def restored(text: str) -> tuple[str, Protocol]:
         "seeds": _count(found["seeds"]),
         "seeds_at": {_text(k): _count(v) for k, v in _mapping(found["seeds_at"]).items()},
         "only": {_text(k): _texts(v) for k, v in _mapping(found["only"]).items()},
+        # bundles of before there was such a thing have none
+        "only_on": {_text(k): _texts(v) for k, v in _mapping(found.get("only_on", {})).items()},
         "sizes": {
             _text(tier): tuple(
                 {axis: _texts(labels) for axis, labels in _mapping(block).items()}

@@ -430,6 +430,17 @@ def test_a_cell_is_made_where_any_block_of_its_tier_names_it() -> None:
     assert len(list(protocol.cells("p", 2))) == 16
 
 
+def test_a_model_has_cells_on_its_datasets_alone_also_when_it_is_named(tmp_path: Path) -> None:
+    """Algorithm 2 has no meaning without masks, which the digits have not."""
+    from reprise.core.workspace import Workspace
+    from reprise.launch.plan import Request, plan
+
+    for tier in ("demo", "mini", "paper"):
+        asked = Request("gnm_readings", tier, models=("GNM (Algorithm 2)", "GENESIS"))
+        found = {(p.row.model, p.row.dataset) for p in plan(asked, Workspace(tmp_path)).cells}
+        assert found == {("GNM (Algorithm 2)", "ARROW"), ("GENESIS", "MNIST-4")}
+
+
 def test_a_smaller_tier_makes_a_part_of_a_protocol_and_the_paper_tier_all_of_it() -> None:
     for name in ALL:
         part, whole = (set(cells_of(name, tier)) for tier in ("demo", "paper"))
