@@ -67,7 +67,7 @@ class Latents(NamedTuple):
 class ConvDRAW(GenerativeModel[Latents]):
     """See the module."""
 
-    # At that tier it trains in eleven variants, and all protocols have twenty minutes of two cores.
+    # At tier demo it trains in nine variants, and all protocols together have twenty minutes of two cores.
     tiers: ClassVar = {"demo": {"steps": 120}}
 
     def __init__(self, config: ConvDRAWConfig, data: DatasetInfo) -> None:

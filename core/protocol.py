@@ -101,7 +101,7 @@ class Effect:
     protocol: str
     ours: str
     other: str
-    axis: Axis = "model"
+    axis: Literal["model", "metric"] = "model"
 
 
 @dataclass(frozen=True)

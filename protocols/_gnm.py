@@ -481,8 +481,8 @@ SPACE = (
         "p(z^where), p(z^depth) and p(z^what) to the power of z^pres: such a cell has none of them",
         "every cell pays for all of its latents, present or not",
         "as coded in colour; on MNIST times the relaxed z^pres, since without a background module and with the KL of "
-        "every cell all 16 stay present",
-        "Lin et al. 2020, section 2; released code",
+        "every cell nearly all cells stayed present in a trial",
+        "Lin et al. 2020, section 2, whose text was not at hand: to be checked; released code",
     ),
     Deviation(
         "parameters of SPACE's foreground",

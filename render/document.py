@@ -92,9 +92,8 @@ class Page:
     command: str
     provenance: tuple[tuple[str, str], ...]
     panels: tuple[Panel, ...]
-    ledger: tuple[
-        tuple[Deviation, str], ...
-    ]  # with what each changes, in words; "" if there is no other option
+    # what each deviation changes, in words; "" if there is no other option
+    ledger: tuple[tuple[Deviation, str], ...]
     hand: ByHand | None = None
     hand_panels: tuple[Panel, ...] = ()
 
@@ -167,17 +166,19 @@ def report_on(
     written: list[Path] = []
     pages = []
 
+    at_hand = {subject.name: subject for subject in (*subjects, *others)}
+
     @cache
     def table_of(name: str) -> ResultTable:
-        found = Subject.load(name)
-        rows = _rows(workspace, tier, found.name)
-        return build(found.name, found.protocol, rows, found.published, tier)
+        subject = at_hand.get(name) or Subject.load(name)
+        rows = _rows(workspace, tier, subject.name)
+        return build(subject.name, subject.protocol, rows, subject.published, tier)
 
     with ThreadPoolExecutor(1) as printer:  # typst computes beside Python
         printed = []
         for subject in progress.track(subjects, "report"):
             rows = _rows(workspace, tier, subject.name)
-            table = build(subject.name, subject.protocol, rows, subject.published, tier)
+            table = table_of(subject.name)
             runs = workspace.root / "runs"
             drawn = figures.draw_all(table, rows, subject.published, folder, runs)
             made = page(
@@ -200,10 +201,7 @@ def report_on(
             written += [figure.path for figure in drawn if figure.path is not None]
         for done in printed:
             done.result()
-    for subject in others:
-        rows = _rows(workspace, tier, subject.name)
-        table = build(subject.name, subject.protocol, rows, subject.published, tier)
-        pages.append(page(subject, table, ()))
+    pages += [page(subject, table_of(subject.name), ()) for subject in others]
     pages.sort(key=_place)
     for name, template in (("index.html", "index.html.j2"), ("README.md", "index.md.j2")):
         total = overall(made.table for made in pages)

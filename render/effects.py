@@ -40,8 +40,7 @@ def _pairs(effect: Effect, entries: Iterable[Entry]) -> list[tuple[Entry, Entry]
     measured = [entry for entry in entries if entry.has_number]
 
     def key(entry: Entry) -> tuple[str, ...]:
-        labels = {"model": entry.model, "dataset": entry.dataset, "metric": entry.metric}
-        return tuple(label for axis, label in labels.items() if axis != effect.axis)
+        return entry.dataset, entry.metric if effect.axis == "model" else entry.model
 
     ours = {key(e): e for e in measured if getattr(e, effect.axis) == effect.ours}
     others = [e for e in measured if getattr(e, effect.axis) == effect.other]
@@ -50,13 +49,8 @@ def _pairs(effect: Effect, entries: Iterable[Entry]) -> list[tuple[Entry, Entry]
 
 def _where(effect: Effect, entry: Entry) -> str:
     """What the two numbers have in common: "LL on MNIST-4"; two metrics are those of a model."""
-    subject = {
-        "model": entry.metric,
-        "dataset": f"{entry.metric} of {entry.model}",
-        "metric": entry.model,
-    }
-    on = "" if effect.axis == "dataset" else f" on {entry.heading}"
-    return subject[effect.axis] + on
+    subject = entry.metric if effect.axis == "model" else entry.model
+    return f"{subject} on {entry.heading}"
 
 
 def _seeds(ours: Entry, other: Entry) -> str:
