@@ -284,7 +284,7 @@ class GatedConv(nn.Module):
         if u.device.type == "cpu":
             u = _NormalisedGate.apply(u, *affine, bias, *running, self.MOMENTUM, self.EPSILON)  # type: ignore[no-untyped-call]
         else:
-            u = gate(F.batch_norm(u, *running, *affine, True, self.MOMENTUM, self.EPSILON))
+            u = gate(_normalised(u, *affine, *running, self.MOMENTUM, self.EPSILON))
         with torch.no_grad():
             self.mean.add_(self.MOMENTUM * bias)
         return u
@@ -296,6 +296,22 @@ class GatedConv(nn.Module):
         return F.conv_transpose2d(
             x, layer.weight, None, layer.stride, layer.padding, layer.output_padding  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def _normalised(
+    u: Tensor, gain: Tensor, shift: Tensor, running_mean: Tensor, running_variance: Tensor,
+    momentum: float, epsilon: float,
+) -> Tensor:  # fmt: skip
+    """Batch normalisation by the batch's statistics; the running ones follow, and may be written to afterwards.
+
+    torch's own keeps the running ones it is given for its backward pass, and refuses that if they have changed.
+    """
+    mean, variance = running_mean.clone(), running_variance.clone()
+    u = F.batch_norm(u, mean, variance, gain, shift, True, momentum, epsilon)
+    with torch.no_grad():
+        running_mean.copy_(mean)
+        running_variance.copy_(variance)
+    return u
 
 
 class _NormalisedGate(torch.autograd.Function):

@@ -19,14 +19,20 @@ class Active:
     """Rows of a batch of N: where `alive` (N,) is not 0, and as many others as make their number a multiple of N / 8.
 
     Few numbers, because kernels are prepared for every shape that they meet. Where none is alive one row is computed,
-    without gradients: what is said of it counts nowhere. On a GPU the host waits here for `alive`.
+    without gradients: what is said of it counts nowhere.
+
+    On a GPU a training step computes every row: the host would have to wait for `alive`, which costs more than a few
+    idle rows. Without gradients, as in measuring with hundreds of particles, it waits.
     """
 
     def __init__(self, alive: Tensor) -> None:
         self.size = len(alive)
+        self.rows: Tensor | None = None
+        self.none = False
+        if alive.device.type != "cpu" and torch.is_grad_enabled():
+            return
         share = -(-self.size // SHARES)
         count = min(-(-int(alive.count_nonzero()) // share) * share, self.size)
-        self.rows: Tensor | None = None
         self.none = count == 0
         if count < self.size:
             first = alive.detach().argsort(descending=True, stable=True)
@@ -35,7 +41,7 @@ class Active:
     @classmethod
     def all(cls, like: Tensor) -> Active:
         """Every row of (N, ...)."""
-        return cls(torch.ones(len(like)))
+        return cls(torch.ones(len(like), device=like.device))
 
     def __call__(
         self,

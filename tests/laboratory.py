@@ -426,8 +426,16 @@ class Faulty(Sketch):
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         self._fail("loss")
         loss, terms = super().loss(x, step)
+        if self.fault == "loss waits for the device":
+            loss = loss if loss > 0 else 2 * loss
+        if self.fault == "loss on two devices":
+            loss = loss + (x + torch.zeros(x.shape)).mean()
+        if self.fault == "loss overwrites":
+            root = self.encoder.weight.exp()
+            loss = loss + root.mean()
+            root.zero_()
         odd: dict[str, Any] = {
-            "loss per image": (loss + torch.zeros(len(x)), terms),
+            "loss per image": (loss + x.new_zeros(len(x)), terms),
             "loss alone": loss,
             "loss of integers": (loss.long(), terms),
             "loss with a number": (loss, {"elbo": 1.0}),

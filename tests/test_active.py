@@ -125,3 +125,12 @@ def test_where_most_have_stopped_loss_and_gradients_are_the_straightforward_code
         wanted = as_ours(parameter, expected)
         error = float((our_gradients[parameter] - wanted).norm() / (1e-9 + wanted.norm()))
         assert error < 1e-6, (parameter, error)
+
+
+def test_a_training_step_on_a_gpu_computes_every_row_and_does_not_ask_how_many() -> None:
+    there = torch.zeros(16, device="meta")  # who asks it for a number is refused
+    x = torch.randn(16, 3, device="meta")
+    assert Active(there).rows is None
+    assert Active(there)(lambda part: part.square(), x).shape == (16, 3)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="meta"):
+        Active(there)

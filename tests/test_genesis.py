@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from reprise.baselines import genesis
 from reprise.baselines.genesis import GENESIS, GENESISConfig, break_stick
 from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import UsageError
@@ -179,6 +181,28 @@ def test_scoring_sampling_and_decomposing_leave_the_running_statistics_alone() -
         assert torch.equal(scores, seeded(1, model.eval().log_weights, x, 2))
         model.train().loss(x, torch.tensor(0.0))
     assert any(not torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
+def test_what_a_gpu_computes_of_a_gate_is_what_a_cpu_does() -> None:
+    """Values, gradients and running statistics, which may be written to before the backward pass."""
+
+    def passed(gated: Callable[..., Tensor]) -> list[Tensor]:
+        torch.manual_seed(0)
+        u, gain, shift = (torch.randn(*of, requires_grad=True) for of in ((4, 6, 5, 5), (6,), (6,)))
+        mean, variance = torch.randn(6), torch.rand(6)
+        y = gated(u, gain, shift, mean, variance)
+        with torch.no_grad():
+            mean.add_(1)
+        return [y, mean, variance, *torch.autograd.grad(y.square().sum(), (u, gain, shift))]
+
+    def on_a_cpu(u: Tensor, gain: Tensor, shift: Tensor, *running: Tensor) -> Any:
+        apply: Callable[..., Any] = genesis._NormalisedGate.apply
+        return apply(u, gain, shift, torch.zeros(6), *running, 0.1, 1e-5)
+
+    def on_a_gpu(u: Tensor, gain: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        return genesis.gate(genesis._normalised(u, gain, shift, mean, variance, 0.1, 1e-5))
+
+    torch.testing.assert_close(passed(on_a_cpu), passed(on_a_gpu), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
