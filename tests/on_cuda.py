@@ -73,11 +73,12 @@ OF_DRAWERS = DatasetInfo("strokes", (1, 50, 50), objects=2)
 
 def specs() -> list[Spec]:
     """Every model of the house, and once every option that a protocol gives it; of numbers one stands for all."""
-    known = {model(name) for name, where in names("model").items() if where.startswith("reprise.")}
+    known = {model(name) for name in names("model")}
     for name in protocol.names():
         known |= {spec.trained_for(1.0) for spec in protocol.load(name)[1].models.values()}
     found, seen = [], set[tuple[str, object]]()
-    for spec in sorted(known, key=lambda spec: (len(spec.options), str(spec))):
+    ours = (spec for spec in known if spec.name in names("model"))
+    for spec in sorted(ours, key=lambda spec: (len(spec.options), str(spec))):
         options = [(k, value if isinstance(value, str | bool) else "") for k, value in spec.options]
         parts = {(spec.name, option) for option in (None, *options)}
         if not parts <= seen:
@@ -212,7 +213,9 @@ def faults(spec: Spec, precision: Precision) -> list[str]:
     """What goes wrong, on data of one channel and of three: `Error: message (file:line)` each."""
     engine = Engine(torch.device("cuda"), precision, 1)
     found = []
-    for data in infos(spec):
+    kinds = list(infos(spec))
+    assert kinds, f"no data for {spec}"
+    for data in kinds:
         asked = "building"
         try:
             with FAKE if PRETENDED else contextlib.nullcontext():
