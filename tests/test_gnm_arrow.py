@@ -193,6 +193,33 @@ def test_the_papers_rendering_is_algorithm_2() -> None:
         assert not torch.allclose(decode_literally(model, z), expected, atol=0.05)
 
 
+GREY = DatasetInfo("scenes", (1, 64, 64), objects=4)
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "decoded"),
+    [
+        (GNMConfig(), GREY, (8, 32)),
+        (ArrowConfig(), HALF, (8, 32)),
+        (ArrowConfig(rendering="paper"), HALF, (32, 32)),  # which pastes what is absent, too
+    ],
+)
+def test_what_is_absent_is_decoded_for_gradients_alone(
+    config: GNMConfig, data: DatasetInfo, decoded: tuple[int, int]
+) -> None:
+    """Nobody sees it; but what it would look like is what its presence is judged by."""
+    model, rows = GNM(config, data).eval(), list[int]()
+    model.object_decoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    with torch.no_grad():
+        z = model.infer(torch.rand(2, *data.shape))
+        present = torch.zeros_like(z.z_pres)
+        present[:, [1, 6, 7, 12]] = 1
+        z = z._replace(z_pres=present)
+        image = model.decode(z)
+    torch.testing.assert_close(image, model.decode(z).detach())
+    assert tuple(rows) == decoded
+
+
 def test_without_objects_there_is_the_background() -> None:
     model = somewhat_trained()
     with torch.no_grad():

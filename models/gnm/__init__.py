@@ -33,6 +33,7 @@ from ...core.model import (
     Training,
     Traverses,
 )
+from ...nn.active import Active
 from ...nn.blocks import Layer, SubPixelStack, image_encoder
 from ...nn.compositing import EMPTY, composite, in_rows, shares, straight_through_clamp
 from ...nn.distributions import Gaussian, image_log_prob, linear
@@ -145,9 +146,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         Those of the Arrow room have their mask as last channel; the others are added, and have no weights.
         """
         c, z_pres = self.config, z.z_pres[..., None, None]
-        glimpse = self.object_decoder(
-            z.z_what.flatten(0, 1)[:, :, None, None]
-        ).float()  # (B O, C, G, G)
+        glimpse = self._glimpses(z).float()  # (B O, C, G, G)
         if not isinstance(c, ArrowConfig):
             return z_pres * glimpse.sigmoid().unflatten(0, z.z_what.shape[:2]), z.z_depth[..., 0]
         glimpse = in_rows(glimpse).sigmoid().unflatten(0, z.z_what.shape[:2])
@@ -160,6 +159,19 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         # Algorithm 2 pastes the colours as they are; the code multiplies them by their mask and presence, and M too
         mask = z_pres * mask
         return torch.cat([mask * colour, mask], 2), near
+
+    def _glimpses(self, z: Latents) -> Tensor:
+        """Logits of what each cell shows, (B O, C, G, G). Of what is absent they are 0 where nobody asks for gradients."""
+        what = z.z_what.flatten(0, 1)[:, :, None, None]
+        if torch.is_grad_enabled() or self._shows_what_is_absent:
+            logits: Tensor = self.object_decoder(what)
+            return logits
+        return Active(z.z_pres.flatten())(self.object_decoder, what)
+
+    @property
+    def _shows_what_is_absent(self) -> bool:
+        """Algorithm 2 to the letter pastes the colours of all objects, present or not."""
+        return isinstance(self.config, ArrowConfig) and self.config.rendering == "paper"
 
     def box(self, where: Tensor) -> tuple[Tensor, Tensor]:
         """Extent as a fraction of the image and centre in [-1, 1], (..., O, 2) each, of z_where (..., O, 4)."""
