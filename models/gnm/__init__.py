@@ -161,7 +161,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         return torch.cat([mask * colour, mask], 2), near
 
     def _glimpses(self, z: Latents) -> Tensor:
-        """Logits of what each cell shows, (B O, C, G, G). Of what is absent they are 0 where nobody asks for gradients."""
+        """Logits of what each cell shows, (B O, C, G, G); those of absent cells are 0 where gradients are not kept."""
         what = z.z_what.flatten(0, 1)[:, :, None, None]
         if torch.is_grad_enabled() or self._shows_what_is_absent:
             logits: Tensor = self.object_decoder(what)
