@@ -2,7 +2,8 @@
 
 The negative ELBO of Table I beside importance-weighted bounds with 50 and 500 particles (the latter on 500 images), the
 same number for images of no, one and two digits, and how far the relaxed objective of the training lies below it. Every
-row twice: with the count prior that training ended with, and with n uniform on 0 to 3.
+row twice: with the count prior that training ended with, and with n uniform on 0 to 3. Of 50 slots only the last: among
+more of them a relaxed code can say more than any one of them does.
 
 Cost: nothing beyond Table I, whose runs it shares (seed 0); the 500 particles take minutes.
 
@@ -23,6 +24,7 @@ from ._dmvae import (
     CORRECTED_15,
     DATA,
     DMVAE_15,
+    DMVAE_50,
     MULTI_MNIST,
     TABLE,
 )
@@ -34,12 +36,13 @@ MODELS = {
     "DM-VAE (mem=15, corrected)": CORRECTED_15,
 }
 UNIFORM = {f"{label}, n uniform": spec.with_options(count_prior="uniform") for label, spec in MODELS.items()}
+MANY = "DM-VAE (mem=50)"
 DATASET = "Multi-MNIST"
 BOUNDS = "NLL", "IWAE-50", "IWAE-500", "no digit", "one digit", "two digits"
 
 protocol = Table(
     paper=f"{CITATION}: estimators and count priors of Table I (no published item)",
-    models=MODELS | UNIFORM,
+    models=MODELS | UNIFORM | {MANY: DMVAE_50},
     datasets={DATASET: MULTI_MNIST},
     metrics={
         "NLL":        metric("nll"),
@@ -52,8 +55,8 @@ protocol = Table(
     },
     rows=("model",),
     columns=("metric",),
-    only=dict.fromkeys(UNIFORM, BOUNDS),  # the relaxed objective has the training's prior
-    sizes={"demo": ({"metric": ("NLL", "no digit", "one digit", "two digits", "Gap")},)},
+    only={**dict.fromkeys(UNIFORM, BOUNDS), MANY: ("NLL", "Gap")},  # the relaxed objective has the training's prior
+    sizes={"demo": ({"model": (*MODELS, *UNIFORM), "metric": ("NLL", "no digit", "one digit", "two digits", "Gap")},)},
     claims=(
         Claim("with n uniform too, DM-VAE (mem=15) has a lower NLL than AIR", "Table I",
               lower(("DM-VAE (mem=15), n uniform", DATASET, "NLL"), ("AIR, n uniform", DATASET, "NLL"))),
