@@ -499,7 +499,8 @@ def _points(
 def side_by_side(table: ResultTable) -> Figure:
     """A panel per column of the table: each model's published value (open) and ours (filled) on one line."""
     columns = _comparable_columns(table)
-    models = list(dict.fromkeys(e.model for e in table.entries))
+    shown = [e for e in table.entries if (e.dataset, e.metric) in columns]
+    models = list(dict.fromkeys(e.model for e in shown if e.printed or e.has_number))
     across = min(3, len(columns))
     lines = -(-len(columns) // across)
     figure = Figure(
@@ -519,8 +520,8 @@ def side_by_side(table: ResultTable) -> Figure:
         if max(e.printed.value or 0 for e in table.entries if e.printed) >= 1e5:
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 2.9M rather than 0.29 x 1e7
         axis.spines["left"].set_visible(False)
-        for entry in table.entries:
-            if (entry.dataset, entry.metric) == (dataset, metric):
+        for entry in shown:
+            if (entry.dataset, entry.metric) == (dataset, metric) and entry.model in models:
                 _dumbbell(axis, models.index(entry.model), entry)
     bars = " (bar: std over seeds)" if table.seeds > 1 else ""
     ring: dict[str, Any] = {"color": INK, "mfc": "none", "ms": 9, "mew": 1.2}
@@ -606,7 +607,7 @@ def _ours_on(table: ResultTable, dataset: str) -> str:
 def _short(label: str) -> str:
     """A label that leaves room for the picture."""
     label = " ".join(label.split())
-    return label if len(label) <= 24 else f"{label[:23]}…"
+    return label if len(label) <= 28 else f"{label[:27]}…"
 
 
 def _save(figure: Figure, path: Path, source: str, absent: str = "") -> None:
