@@ -19,6 +19,7 @@ from .reconstructions import as_rgb
 __all__ = ["Decompositions"]
 
 AT_ONCE = 4  # K components of an image are K images
+EMPTY = 0.001  # a mask with less than this share of an image shows nothing
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class Decompositions(Metric):
         """The effective number of components that share what stands out in an image, mean over images.
 
         Near 1 where one component takes everything; on MNIST-4, 4 where every digit has its own.
-        Arrays: masks (N, K, 1, H, W), components (N, K, C, H, W), uint8; grid (2N, 1 + shown, 3, H, W) uint8, two rows
-        per image: the input, then masks; the sum of the layers, then each component through its mask, in the model's
-        order; value, per image. Raises ContractError for masks that are negative or do not add up to 1.
+        Arrays: masks (N, K, 1, H, W), components (N, K, C, H, W), uint8; grid (2N, 1 + M, 3, H, W) uint8, two rows per
+        image: the input, then masks; the sum of the layers, then each component through its mask, in the model's
+        order; M the most components that are not empty in an image, or `shown`; value, per image. Raises ContractError
+        for masks that are negative or do not add up to 1.
         """
         test, index = test_split(data, self.images)
         inputs = test.image[index]
@@ -61,7 +63,8 @@ class Decompositions(Metric):
         share = shares(mask, inputs)
         layers = (mask * component).round().astype(np.uint8)  # (N, K, C, H, W)
         whole = (mask * component).sum(1).round().clip(0, 255).astype(np.uint8)
-        shown = np.sort(np.argsort(-share, 1, kind="stable")[:, : self.shown], 1)
+        filled = int((mask.mean((2, 3, 4)) >= EMPTY).sum(1).max())
+        shown = np.sort(np.argsort(-share, 1, kind="stable")[:, : min(self.shown, filled)], 1)
         bytes_of_mask = (mask * 255).round().clip(0, 255).astype(np.uint8)
         rows = []
         for image, chosen in enumerate(shown):

@@ -29,7 +29,7 @@ protocol = Gallery(
     },
     metrics={"Decompositions": metric("decompositions")},
     array="grid",
-    rows=2,
+    rows=6,
     columns=12,
     stacked=True,
     deviations=GENESIS + SPACE + SCENES + ARROW_ROOM,

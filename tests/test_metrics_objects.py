@@ -413,11 +413,16 @@ def test_an_overlay_shows_true_boxes_and_over_them_the_boxes_seen() -> None:
 
 
 class Slices(torch.nn.Module, Decomposes):
-    """K vertical slices of the image, each its own component; `sharp` 0 spreads every mask evenly."""
+    """K vertical slices of the image, each its own component; `sharp` 0 spreads every mask evenly.
 
-    def __init__(self, components: int = 4, sharp: float = 1.0, total: float = 1.0) -> None:
+    idle: components beside them that hold nothing.
+    """
+
+    def __init__(
+        self, components: int = 4, sharp: float = 1.0, total: float = 1.0, idle: int = 0
+    ) -> None:
         super().__init__()
-        self.components, self.sharp, self.total = components, sharp, total
+        self.components, self.sharp, self.total, self.idle = components, sharp, total, idle
 
     @property
     def device(self) -> torch.device:
@@ -428,7 +433,8 @@ class Slices(torch.nn.Module, Decomposes):
         of = (torch.arange(width) * k // width)[None, :] == torch.arange(k)[:, None]  # (K, W)
         mask = self.sharp * of.float() + (1 - self.sharp) / k
         mask = (self.total * mask)[None, :, None, None].expand(len(x), k, 1, x.shape[-2], width)
-        return Decomposition(mask, x[:, None].expand(-1, k, -1, -1, -1))
+        mask = torch.cat([mask.new_zeros(len(x), self.idle, *mask.shape[2:]), mask], 1)
+        return Decomposition(mask, x[:, None].expand(-1, k + self.idle, -1, -1, -1))
 
 
 def test_the_layers_add_up_to_the_image_and_are_shown_beside_it() -> None:
@@ -469,6 +475,13 @@ def test_of_many_components_those_that_hold_most_are_shown_in_the_models_order()
     kept = part.arrays["grid"][1, 1:].sum((1, 2, 3), dtype=np.int64)
     assert sorted(kept) == sorted(layers)[-3:]
     assert list(kept) == [value for value in layers if value in kept]
+
+
+def test_components_that_hold_nothing_are_stored_and_not_shown() -> None:
+    found, plain = (measure(Decompositions(), Slices(idle=idle)) for idle in (9, 0))
+    assert found.arrays["masks"].shape[1] == 13
+    assert np.array_equal(found.arrays["grid"], plain.arrays["grid"])
+    assert found.value == plain.value
 
 
 def test_masks_that_do_not_add_up_to_one_break_the_contract() -> None:
