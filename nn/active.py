@@ -21,8 +21,8 @@ class Active:
     Few numbers, because kernels are prepared for every shape that they meet. Where none is alive one row is computed,
     without gradients: what is said of it counts nowhere.
 
-    On a GPU a training step computes every row: the host would have to wait for `alive`, which costs more than a few
-    idle rows. Without gradients, as in measuring with hundreds of particles, it waits.
+    On a GPU a training step computes every row: the host would have to wait for `alive`, and no step of a training may
+    wait. Without gradients, as in measuring with hundreds of particles, it does.
     """
 
     def __init__(self, alive: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A training step of every model on a CUDA device, and every question to it: a real device, or a pretended one.
+"""A training step of every model on a CUDA device, and what metrics ask of it: a real device, or a pretended one.
 
     python -m reprise.tests.on_cuda PRECISION [LIBRARY [MODEL ...]]
 
@@ -159,7 +159,7 @@ def never_waiting() -> Iterator[None]:
 
 
 def questions(it: GenerativeModel[object], x: Tensor) -> Iterator[str]:
-    """Ask whatever it can be asked; yield what was asked, before it is."""
+    """Ask whatever it can be asked but to match, which fits in a loop of its own; yield what is asked, before it is."""
     yield "log_weights"
     it.log_weights(x, PARTICLES)
     yield "sample"
