@@ -36,6 +36,8 @@ from ..nn.distributions import Gaussian, linear, normal
 
 __all__ = ["DMVAE"]
 
+LOG_KEY_STRENGTHS = math.log(1), math.log(30)  # of β, least and most; unstated
+
 
 @dataclass(frozen=True)
 class DMVAEConfig(AttendConfig):
@@ -55,7 +57,7 @@ class DMVAEConfig(AttendConfig):
     information: float = 1.0  # γ, unstated
     information_from: float = 0.0  # the step from which γ is on
     patches_per_slot: int = 4  # drawn for the information loss, unstated
-    key_strength: float = 5.0  # β to begin with; learnt, in [1, 30]
+    key_strength: float = 5.0  # β to begin with; learnt, within [1, 30]
     # "2-layer, 256 and 128" (section IV) as the encoder's, mirrored, or in the order in which they are named
     generator: Literal["mirrored", "literal"] = "mirrored"
 
@@ -132,8 +134,13 @@ class Memory(Appearance):
         self.register_buffer("gamma", torch.tensor(config.information))
 
     def advance(self, step: Tensor) -> None:
-        """The temperature of the type, and whether the information loss is on yet."""
+        """The temperature of the type, whether the information loss is on yet, and β back within its bounds.
+
+        Beyond them it would stay for good: a clamp has no gradient there.
+        """
         config = self.config
+        with torch.no_grad():
+            self.log_key_strength.clamp_(*LOG_KEY_STRENGTHS)
         constant = config.type_temperature
         if constant is None and config.kl_type == "relaxed":
             constant = 2 / 3
@@ -149,12 +156,13 @@ class Memory(Appearance):
 
     def key_strength(self) -> Tensor:
         """β."""
-        return self.log_key_strength.exp().clamp(1, 30)
+        return self.log_key_strength.clamp(*LOG_KEY_STRENGTHS).exp()
 
     def address(self, glimpse: Tensor, keys: Tensor) -> Tensor:
         """log q(type | glimpse): (B, K)."""
         query = F.normalize(self.h_x(glimpse).float(), dim=-1)
-        return (query @ keys.T).log_softmax(-1)
+        with torch.autocast(query.device.type, enabled=False):  # a product would be bf16 again
+            return (query @ keys.T).log_softmax(-1)
 
     def variation(self, m: Tensor) -> Gaussian:
         """p(ε | m)."""

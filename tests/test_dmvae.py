@@ -69,6 +69,28 @@ def test_the_key_strength_stays_between_1_and_30() -> None:
         assert net.prepare().norm(dim=-1).tolist() == pytest.approx([strength] * 15)
 
 
+def test_a_key_strength_beyond_its_bound_can_come_back() -> None:
+    _, net = dmvae()
+    for raw in (-5.0, 9.0):
+        with torch.no_grad():
+            net.log_key_strength.fill_(raw)
+        net.advance(torch.tensor(0.0))
+        net.prepare().sum().backward()
+        assert net.log_key_strength.grad
+        net.log_key_strength.grad = None
+
+
+def test_types_are_drawn_and_scored_in_fp32_whatever_the_precision() -> None:
+    """Noise in bf16 has 256 values: the likeliest slot would be drawn too often, and a KL be a nat beside the mark."""
+    model, _ = dmvae(kl_type="relaxed")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        reading = model.read(torch.rand(2, 1, 50, 50), "relaxed")
+        costs = model.costs(reading)
+    belief = reading.belief
+    for part in (belief.log_q, belief.drawn, *belief[3:], reading.drawn, *costs.values()):
+        assert part.dtype == torch.float32
+
+
 def test_slots_are_addressed_by_the_cosine_of_what_is_seen() -> None:
     _, net = dmvae(memory=4)
     glimpse = torch.rand(3, 28**2)
