@@ -53,7 +53,7 @@ class DifferenceAIRConfig(DrawingConfig):
     beta: float = 5.0
     difference: bool = True
     what: int = 10  # numbers in z_t
-    what_noise: float = 0.3
+    what_noise: float = evaluation_option(0.3, scores=False)
     refit: Literal["affine", "shape"] = evaluation_option("affine")
 
 

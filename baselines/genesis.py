@@ -30,7 +30,14 @@ from torch import Tensor, nn
 
 from ..core.dataset import DatasetInfo
 from ..core.errors import UsageError
-from ..core.model import Decomposes, Decomposition, GenerativeModel, Recipe, Training
+from ..core.model import (
+    Decomposes,
+    Decomposition,
+    GenerativeModel,
+    Recipe,
+    Training,
+    refuse_idle,
+)
 from ..nn.chunks import sum_over_chunks
 from ..nn.distributions import HALF_LOG_2PI, Gaussian
 
@@ -50,7 +57,7 @@ class GENESISConfig:
     )
     mask_latent: int = 64
     component_latent: int = 16
-    geco_goal: float = 0.5655  # nats per pixel and channel; means something with sigma 0.7
+    geco_goal: float = 0.5655  # nats per pixel and channel, at sigma 0.7
     geco_lr: float = 1e-5  # on 64 x 64 pixels; divided by the number of pixels over 64²
     geco_momentum: float = 0.99
     geco_speed_up: float = 10.0
@@ -76,6 +83,11 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
         super().__init__(config, data)
         self.config, self.data = config, data
         channels, size, _ = data.shape
+        if config.objective == "geco":
+            idle: tuple[str, ...] = ("beta",)
+        else:
+            idle = ("geco_goal", "geco_lr", "geco_momentum", "geco_speed_up")
+        refuse_idle(config, self.recipe(data).config, idle, f"objective={config.objective}")
         self.mask_encoder = MaskEncoder(channels, size)
         self.mask_posterior = MaskPosterior(config.mask_latent)
         self.mask_prior = MaskPrior(config.mask_latent)
@@ -239,13 +251,22 @@ class GENESIS(GenerativeModel[Latents], Decomposes):
         if self.training:
             with torch.no_grad():
                 pixels = self.data.shape[1] * self.data.shape[2]
-                goal = c.geco_goal * pixels * self.data.shape[0]
+                goal = self.goal() * pixels * self.data.shape[0]
                 mean = c.geco_momentum * self.geco_error + (1 - c.geco_momentum) * error
                 self.geco_error.copy_(torch.where(self.geco_error.isinf(), error, mean))
                 slack = goal - self.geco_error
                 rate = c.geco_lr * 64**2 / pixels * torch.where(slack > 0, c.geco_speed_up, 1.0)
                 self.geco_beta.mul_((rate * slack).exp()).clamp_(1e-10, 1e10)
         return beta
+
+    def goal(self) -> float:
+        """GECO's, per pixel and channel, for this sigma: that of the squared error that `geco_goal` is at 0.7.
+
+        -log N(x; m, s²) = ln s + ln(2 pi) / 2 + (x - m)² / (2 s²). Unchanged, a black image would meet it at sigma 0.2.
+        """
+        sigma, released = self.config.sigma, 0.7
+        of_error = (self.config.geco_goal - math.log(released) - HALF_LOG_2PI) * released**2
+        return math.log(sigma) + HALF_LOG_2PI + of_error / sigma**2
 
 
 class GatedConv(nn.Module):

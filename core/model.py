@@ -19,7 +19,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, final
 
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .dataset import DatasetInfo
-from .errors import ContractError
+from .errors import ContractError, UsageError
 from .spec import Value
 
 Z = TypeVar("Z")
@@ -76,9 +76,24 @@ class Recipe:
     training: Training
 
 
-def evaluation_option(default: Any) -> Any:
-    """A config field that cannot change weights, only how they are scored; it is no part of a run's identity."""
-    return dataclasses.field(default=default, metadata={"evaluation": True})
+def evaluation_option(default: Any, scores: bool = True) -> Any:
+    """A config field that cannot change weights, only what is made of them; it is no part of a run's identity.
+
+    scores: it changes likelihoods, which then name it in their dialect; if not, what is drawn or matched alone.
+    """
+    return dataclasses.field(default=default, metadata={"evaluation": True, "scores": scores})
+
+
+def refuse_idle(config: Any, recipe: Any, idle: Iterable[str], because: str) -> None:
+    """Raise UsageError if a field in `idle` was set, that is, differs from the recipe's config.
+
+    It would do nothing under the option that `because` names, and train the same model again under another id.
+    """
+    for name in idle:
+        if (value := getattr(config, name)) != getattr(recipe, name):
+            raise UsageError(
+                f"model.{name}={value} has no effect with model.{because}: leave one of the two out"
+            )
 
 
 class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):

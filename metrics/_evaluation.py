@@ -69,7 +69,7 @@ def sample_bytes(model: GenerativeModel[Any], n: int, what: str) -> NDArray[np.u
 
 
 def evaluation_dialect(model: GenerativeModel[Any]) -> str:
-    """How the model was asked to score: its config's evaluation options and its likelihood's sigma, as key=value.
+    """How the model was asked to score: its config's options that change likelihoods, and sigma, as key=value.
 
     Two log-likelihoods under another value of these are different numbers. Empty where there are none.
     """
@@ -80,7 +80,7 @@ def evaluation_dialect(model: GenerativeModel[Any]) -> str:
     options = [
         f"{field.name}={getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if field.metadata.get("evaluation")
+        if field.metadata.get("scores")
         or field.name == "likelihood"
         or (field.name == "sigma" and not bernoulli)
     ]

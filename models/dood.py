@@ -82,7 +82,7 @@ class DooDConfig(DrawingConfig):
     global_slope_bias: float = -1.0
     local_bias_sigma: float = -2.0
     local_bias_slope: float = 2.0
-    pen_noise: bool = False  # in new exemplars
+    pen_noise: bool = evaluation_option(False, scores=False)  # in new exemplars
     rendering: Literal["inferred", "median"] = evaluation_option("inferred")
 
 

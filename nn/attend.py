@@ -35,6 +35,7 @@ from ..core.model import (
     Relaxes,
     Training,
     evaluation_option,
+    refuse_idle,
 )
 from . import concrete, nvil
 from .blocks import mlp
@@ -164,6 +165,12 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
     ) -> None:
         super().__init__(config, data)
         self.config, self.data, self.appearance = config, data, appearance
+        if not config.difference:
+            idle = ("crop_from", "residual_detach")
+            refuse_idle(config, AttendConfig(), idle, "difference=false")
+        if config.gradient == "concrete":
+            idle = ("baseline_lr", "normalize_signal")
+            refuse_idle(config, AttendConfig(), idle, "gradient=concrete")
         self.size = data.shape[-1]
         pixels, scales = self.size**2, config.pose - 2
         self.embedding = (

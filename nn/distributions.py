@@ -189,5 +189,11 @@ def ceiling(dimensions: int, sigma: float) -> float:
 
 
 def linear(step: Tensor, start: float, end: float, begin: float, until: float) -> Tensor:
-    """A schedule: `start` up to step `begin`, linear to `end` at step `until`, `end` after."""
+    """A schedule: `start` up to step `begin`, linear to `end` at step `until`, `end` after.
+
+    One of no length is over when it begins: `end`. (In the configuration of GNM's code an `until` of 0 means `start`
+    for ever; no released value is 0.)
+    """
+    if until <= begin:
+        return end + 0.0 * step
     return start + (end - start) * ((step - begin) / (until - begin)).clamp(0, 1)

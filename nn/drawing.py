@@ -67,7 +67,8 @@ class DrawingConfig:
     scale_lr: float | None = None
     baseline_lr: float = 1e-3
     signal_decay: float = 0.8  # of NVIL's running statistics
-    shape_noise: float = 0.001  # standard deviation of what `match` may change, per number
+    # standard deviation of what `match` may change, per number
+    shape_noise: float = evaluation_option(0.001, scores=False)
     reads: int | None = evaluation_option(None)
 
 

@@ -87,6 +87,12 @@ def test_schedules_pass_through_the_published_values(name: str) -> None:
     assert values == pytest.approx(expected, abs=6e-4)
 
 
+def test_a_schedule_of_no_length_is_over_when_it_begins() -> None:
+    for step in (0.0, 1.0, 1e6):
+        assert float(linear(torch.tensor(step), 0.0, 2.0, 0, 0)) == 2.0
+        assert float(linear(torch.tensor(step), 0.0, 2.0, 0, 1e-9)) == (2.0 if step else 0.0)
+
+
 # Gaussians with a tilt, and mixtures of them.
 
 

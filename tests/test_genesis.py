@@ -20,7 +20,7 @@ from reprise.core.dataset import DatasetInfo
 from reprise.core.errors import UsageError
 from reprise.core.model import Decomposes
 from reprise.nn.chunks import sum_over_chunks
-from reprise.nn.distributions import ceiling
+from reprise.nn.distributions import ceiling, image_log_prob
 from reprise.training.engine import choose, computing
 
 from .straightforward_genesis import StraightforwardGENESIS
@@ -246,6 +246,25 @@ def test_the_broadcast_decoder_is_convolutions_over_a_broadcast_map() -> None:
         literal = straightforward(model).image(z)
     assert fast.shape == (2, 3, 32, 32)
     assert torch.allclose(fast, literal, atol=1e-6)
+
+
+def test_geco_has_one_goal_for_the_squared_error_whatever_sigma() -> None:
+    """And a black image does not meet it, of which GENESIS's own number would be no test at sigma 0.2."""
+    x = torch.zeros(1, 1, 32, 32)
+    x[:, :, 8:16, 8:16] = 1.0
+    for sigma in (0.2, 0.7):
+        model = made(objective="geco", sigma=sigma)
+        error = 2 * (0.5655 - math.log(0.7) - 0.5 * math.log(2 * math.pi)) * 0.7**2
+        off = torch.full_like(x, math.sqrt(error))
+        assert model.goal() * 32**2 == pytest.approx(-float(image_log_prob(off, 0 * x, sigma)))
+        assert -float(image_log_prob(x, 0 * x, sigma)) > model.goal() * 32**2
+
+
+def test_options_that_would_do_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"beta=3.0 has no effect with model.objective=geco"):
+        made(objective="geco", beta=3.0)
+    with pytest.raises(UsageError, match=r"geco_lr=1.0 has no effect with model.objective=beta"):
+        made(geco_lr=1.0)
 
 
 def test_geco_raises_the_weight_of_the_kl_when_the_goal_is_met_and_faster_than_it_lowers_it() -> (

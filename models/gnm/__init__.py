@@ -32,6 +32,7 @@ from ...core.model import (
     Resamples,
     Training,
     Traverses,
+    refuse_idle,
 )
 from ...nn.active import Active
 from ...nn.blocks import Layer, SubPixelStack, image_encoder
@@ -70,6 +71,8 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
                 config.width, interaction=config.interaction, kernel=config.kernel, z_decoder=hidden
             )
         else:
+            of_structdraw = ("draw_steps", "interaction", "kernel")
+            refuse_idle(config, type(config)(), of_structdraw, "global_prior=gaussian")
             self.global_latent = GaussianGlobal(config.width, hidden)
         self.local = LocalHead(config.width, config.what, config.presence_logit)
         self.background: Background | NoBackground
@@ -343,11 +346,8 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         kl_structure = torch.stack([terms[name] for name in conditional]).sum()
         if c.beta_on == "conditional":
             kl_structure = c.beta * kl_structure
-            kl_global_weighted = linear(step, 0.0, 1.0, 0, c.beta_until) * kl_global
-        else:
-            kl_global_weighted = beta * kl_global
         fixed = torch.stack([weights.get(name, 1.0) * terms[name] for name in auxiliary]).sum()
-        total = -likelihood.mean() + kl_global_weighted + kl_structure + fixed
+        total = -likelihood.mean() + beta * kl_global + kl_structure + fixed
         present = q.pres.probability.sum((-2, -1)).mean()
         betas = {name.replace("aux", "beta"): weight for name, weight in weights.items()}
         return total, {
