@@ -433,14 +433,19 @@ def order_agreement(
 ) -> OrderAgreement | None:
     """Rank agreement over the models of one column; None for fewer than two of them.
 
-    Models with a hole or without a printed value are left out. This needs no comparable values: a smaller
-    tier may well order the models as the paper does.
+    Models with a hole or without a printed value are left out, and a second reading of a number that is printed once.
+    This needs no comparable values: a smaller tier may well order the models as the paper does.
     """
     pairs: list[tuple[tuple[float, str], tuple[float, str]]] = []
+    places: set[tuple[str, ...]] = set()
     for rows, published in models:
         ok = [row for row in rows if row.status == "ok" and row.value is not None]
         if published is None or published.value is None or _hole(rows, len(ok), seeds):
             continue
+        place = (published.page, published.table, published.row, published.column)
+        if all(place) and place in places:
+            continue
+        places.add(place)
         mean = statistics.fmean(row.value for row in ok if row.value is not None)
         sign = published.printed.strip()[:1]
         ours = (mean, ">" if any(row.censored for row in ok) else "")

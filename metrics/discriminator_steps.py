@@ -38,6 +38,8 @@ class DiscriminatorSteps(Metric):
     held_out: generated images, and real ones of the test split, to be scored on. every: steps between scores, None for
     the paper's grain, 40 on gray and 100 on colour images. batch: of each kind. target: the accuracy to reach.
     repeats: classifiers trained, each with its own initial weights and order of images.
+    control: "real" has training images in the place of the model's, none of which is among those that count as real;
+    at most half of the split each. No classifier can tell them apart, and one that reaches the target found a leak.
     """
 
     better = "higher"
@@ -56,6 +58,7 @@ class DiscriminatorSteps(Metric):
     lr: float = 1e-4
     target: float = 0.9
     repeats: int = 5
+    control: Literal["none", "real"] = "none"
 
     def __post_init__(self) -> None:
         if (
@@ -73,9 +76,10 @@ class DiscriminatorSteps(Metric):
     @property
     def dialect(self) -> str:
         """All of it: no two numbers under different rules can be compared."""
+        control = "" if self.control == "none" else f" control={self.control}"
         return (
             f"batch={self.batch} cap={self.cap} held_out={self.held_out} lr={self.lr:g} pool={self.pool} "
-            f"target={self.target:g}"
+            f"target={self.target:g}{control}"
         )
 
     def __call__(self, model: GenerativeModel[Any], data: Dataset) -> Measurement:
@@ -91,9 +95,20 @@ class DiscriminatorSteps(Metric):
                 f"discriminator_steps needs {self.held_out} test and {self.batch} training images; {data.info.name} "
                 f"has {len(test)} and {len(train)}; lower held_out or batch"
             )
-        generated = sample_bytes(model, self.pool + self.held_out, "D-Steps: samples")
-        real = some(len(train), self.pool)
-        held_out = [generated[self.pool :], test[some(len(test), self.held_out)]]
+        if self.control == "real":
+            shuffled = np.random.default_rng([seed, 1]).permutation(len(train))
+            real, others = np.array_split(shuffled, 2)
+            real, generated = real[: self.pool], train[others[: self.pool + self.held_out]]
+        else:
+            real = some(len(train), self.pool)
+            generated = sample_bytes(model, self.pool + self.held_out, "D-Steps: samples")
+        pool = len(generated) - self.held_out
+        if pool < self.batch:
+            raise UsageError(
+                f"discriminator_steps of real images needs {2 * (self.batch + self.held_out)} training images; "
+                f"{data.info.name} has {len(train)}; lower held_out or batch"
+            )
+        held_out = [generated[pool:], test[some(len(test), self.held_out)]]
         accuracy = np.full((self.repeats, self.cap // every), np.nan)
         for repeat in range(self.repeats):
             with (
@@ -103,7 +118,7 @@ class DiscriminatorSteps(Metric):
             ):
                 discriminator = Discriminator(data.info.shape, self.lr, model.device)
             order = np.random.default_rng([seed, repeat])
-            real_order, generated_order = Epochs(real, order), Epochs(np.arange(self.pool), order)
+            real_order, generated_order = Epochs(real, order), Epochs(np.arange(pool), order)
             for check in track(
                 range(self.cap // every), f"D-Steps: classifier {repeat + 1} of {self.repeats}"
             ):

@@ -83,8 +83,8 @@ class WhatClassification(Metric):
     def dialect(self) -> str:
         """What is classified, by what, learnt from how much."""
         return (
-            f"classifier=mlp-{self.hidden} control={self.control} epochs={self.epochs} feature=mean "
-            f"presence={PRESENT} vectors={self.vectors} within={self.within:g}"
+            f"batch={self.batch} classifier=mlp-{self.hidden} control={self.control} epochs={self.epochs} feature=mean "
+            f"lr={self.lr:g} presence={PRESENT} vectors={self.vectors} within={self.within:g}"
         )
 
     def __call__(self, model: Any, data: Dataset) -> Measurement:

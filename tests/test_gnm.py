@@ -201,6 +201,22 @@ def test_where_prior_and_presence_floor_are_those_of_the_config() -> None:
     assert F.sigmoid(torch.tensor(-8.8)).item() == pytest.approx(1.5e-4, rel=0.01)
 
 
+def test_samples_are_modes_as_the_authors_draw_them_or_draws(mnist4: DatasetInfo) -> None:
+    """Below one z^g there is one mode and there are many draws."""
+    model = GNM(GNMConfig(), mnist4)
+    drawing = model.global_latent(None, 4, 1)
+    z_global, f = torch.stack(drawing.z, 1), drawing.f
+    modes, draws = (
+        [below(z_global, f).z_what for _ in range(2)] for below in (model.mode, model.draw)
+    )
+    assert torch.equal(*modes)
+    assert not torch.equal(*draws)
+    for samples, below in (("mode", "mode"), ("drawn", "draw")):
+        other = GNM(GNMConfig(samples=samples), mnist4)  # type: ignore[arg-type]
+        other.mode, other.draw = (lambda *_: "mode"), (lambda *_: "draw")  # type: ignore[assignment, method-assign]
+        assert other.prior(1) == below  # type: ignore[comparison-overlap]
+
+
 def test_temperature_survives_in_the_state(mnist4: DatasetInfo) -> None:
     model = GNM(GNMConfig(), mnist4)
     model.loss(torch.rand(1, 1, 128, 128), torch.tensor(10_500.0))

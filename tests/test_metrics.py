@@ -298,6 +298,37 @@ def test_samples_like_the_data_are_never_found_out() -> None:
     assert real.arrays["area"] == pytest.approx(20, rel=0.2)
 
 
+def test_real_images_are_held_against_other_real_ones_as_a_control(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, set[bytes]] = {"one side": set(), "other side": set()}
+
+    class Recorder:
+        def __init__(self, *_: Any) -> None: ...
+
+        def step(self, generated: NDArray[np.uint8], real: NDArray[np.uint8]) -> None:
+            seen["one side"] |= {image.tobytes() for image in generated}
+            seen["other side"] |= {image.tobytes() for image in real}
+
+        def accuracy(self, generated: NDArray[np.uint8], real: NDArray[np.uint8]) -> float:
+            seen["one side"] |= {image.tobytes() for image in generated}
+            return 0.5
+
+    monkeypatch.setattr("reprise.metrics.discriminator_steps.Discriminator", Recorder)
+    control = dataclasses.replace(QUICK, control="real", pool=60, held_out=30, cap=200)
+    found = measure(control, Fake(), Bars(train=200))
+    whole = {image.tobytes() for image in Bars(train=200).split("train").image[:]}
+    assert not seen["one side"] & seen["other side"]
+    assert 80 < len(seen["one side"]) <= 90
+    assert 50 < len(seen["other side"]) <= 60
+    assert seen["one side"] | seen["other side"] <= whole
+    assert found.censored == ">"
+    assert "control=real" in control.dialect
+    assert "control" not in QUICK.dialect
+    with pytest.raises(UsageError, match="real images needs 92 training images"):
+        measure(control, Fake(), Bars(train=90))
+
+
 def test_noise_is_found_out_at_once() -> None:
     noise = torch.rand(420, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     found = measure(QUICK, Fake(noise))

@@ -243,6 +243,16 @@ def test_order_agreement_is_kendalls_tau_over_models_with_both_numbers() -> None
     assert order_agreement(column([1.0], ["1"])) is None
 
 
+def test_a_number_that_is_printed_once_counts_once_in_the_order() -> None:
+    whole = column([3.0, 1.0, 2.0], ["5", "1", "2"])
+    placed = [
+        (ours, dataclasses.replace(one, page="6", table="1", row=one.printed, column="LL"))
+        for ours, one in whole
+    ]
+    again = (rows(2.9), dataclasses.replace(placed[0][1], model="GNM (as coded)"))
+    assert order_agreement([*placed, again]) == order_agreement(whole)
+
+
 def test_order_leaves_open_what_bounds_leave_open() -> None:
     agreement = order_agreement(column([1.0, 2.0], [">2000", ">2000"]))
     assert agreement is not None

@@ -112,14 +112,22 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
     # The generative model.
 
     def prior(self, n: int) -> Latents:
-        """z^g from its prior, the mode of everything below it: how the authors sample."""
+        """z^g from its prior, and the mode of everything below it, which is how the authors sample, or a draw."""
         drawing = self.global_latent(None, self.config.draw_steps, n)
-        return self.mode(torch.stack(drawing.z, 1), drawing.f)
+        below = self.mode if self.config.samples == "mode" else self.draw
+        return below(torch.stack(drawing.z, 1), drawing.f)
 
     def mode(self, z_global: Tensor, f: Tensor) -> Latents:
         """The mode of p(z^s | z^g) and p(z^b | z^g). f: what z^g draws, (B, width, 4, 4)."""
         p, p_b = self.local(f), self.background.prior(z_global)
         return Latents(z_global, p.pres.mode(), p.where.mean, p.depth.mean, p.what.mean, p_b.mean)
+
+    def draw(self, z_global: Tensor, f: Tensor) -> Latents:
+        """A draw from p(z^s | z^g) and p(z^b | z^g), presence discrete; as `mode`."""
+        p, p_b = self.local(f), self.background.prior(z_global)
+        return Latents(
+            z_global, p.pres.sample(), p.where.sample(), p.depth.sample(), p.what.sample(), p_b.sample()
+        )  # fmt: skip
 
     def decode(self, z: Latents) -> Tensor:
         """Mean image (B, C, H, W), not clamped.
@@ -258,11 +266,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         f_x = None if x is None else self.encoder(x)
         drawing = self.global_latent(f_x, self.config.draw_steps, rows)
         z_global = torch.stack(drawing.z, 1).repeat_interleave(draws, 0)
-        p = self.local(drawing.f.repeat_interleave(draws, 0))
-        z = Latents(
-            z_global, p.pres.sample(), p.where.sample(), p.depth.sample(), p.what.sample(),
-            self.background.prior(z_global).sample(),
-        )  # fmt: skip
+        z = self.draw(z_global, drawing.f.repeat_interleave(draws, 0))
         return self.decode(z).clamp(0, 1).view(rows, draws, *self.data.shape)
 
     def move(self, x: Tensor, object: Tensor, shifts: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class GNMConfig:
     # How z_pres is drawn and scored in log_weights. "relaxed" is what the authors' code does: a relaxed draw, scored
     # with the Bernoulli formula, which is the density of nothing and no bound.
     presence: Literal["discrete", "relaxed"] = evaluation_option("discrete")
+    # z^s and z^b of a sample: their mode given z^g, as the authors draw them, or a draw from p(z^s, z^b | z^g).
+    samples: Literal["mode", "drawn"] = evaluation_option("mode", scores=False)
 
 
 @dataclass(frozen=True)
