@@ -73,7 +73,8 @@ class AttendConfig:
     sigma: float = 0.3  # of the normal likelihood
     margin: float = 1e-4  # of the canvas from 0 and 1
     baseline_lr: float = 1e-3
-    normalize_signal: bool = False  # NVIL's signal divided by its running standard deviation
+    # NVIL's signal less its running mean, over its running standard deviation, where that exceeds 1
+    normalize_signal: bool = False
     difference: bool = False  # the LSTM sees what is not explained yet, not the image
     residual_detach: bool = True
     crop_from: Literal["image", "residual"] = "image"
@@ -192,6 +193,7 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
         self.presence = mlp(recurrent, 256, 128, 1)
         self.where = mlp(recurrent, 256, 128, 2 * config.pose)
         self.baseline = nvil.Baseline(inputs) if config.gradient == "nvil" else None
+        self.standardised = nvil.Standardised() if config.normalize_signal else None
         mean = torch.tensor([config.scale_mean] * scales + [0.0, 0.0])
         std = torch.tensor([config.scale_std] * scales + [config.shift_std] * 2)
         self.register_buffer("pose_mean", mean, persistent=False)
@@ -352,11 +354,12 @@ class AttendInferRepeat(GenerativeModel[Scene], Attends, Locates, Relaxes, Itemi
             # What z_pres_t can change: the likelihood, the costs from its own object on, later presences.
             every = torch.stack(list(costs.values())).sum(0)
             reward = likelihood[:, None] - _from_the_end(every) + costs["presence"]
-            baseline, std, regression = self.baseline.fit(reading.seen, reading.before, reward)
-            if self.config.normalize_signal:
-                reward, baseline = reward / std, baseline / std
+            baseline, regression = self.baseline.fit(reading.seen, reading.before, reward)
+            signal = reward - baseline
+            if self.standardised is not None:
+                signal = self.standardised(signal, reading.before)
             log_q = Bernoulli(reading.logit).log_prob(reading.drawn)
-            loss = loss - nvil.surrogate(log_q, reading.before, reward, baseline).mean()
+            loss = loss - nvil.surrogate(log_q, reading.before, signal).mean()
             loss = loss + regression
             named["baseline"] = regression
         return loss, named

@@ -231,7 +231,7 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
         expected = reading.before * self.baseline(hidden)[..., 0].float()
         advantage = self.standardised(to_come - expected, reading.before)
         log_q = reading.log_q["stop"]
-        score = nvil.surrogate(log_q, reading.before, -advantage, torch.zeros_like(advantage))
+        score = nvil.surrogate(log_q, reading.before, -advantage)
         regression = (reading.before * (expected - to_come).square()).sum(1).mean()
         loss = -self.objective(elbo, costs).mean() - score.mean() + regression
         named = {f"kl_{name}": cost.sum(1).mean() for name, cost in costs.items()}

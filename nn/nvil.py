@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def surrogate(log_q: Tensor, before: Tensor, reward: Tensor, baseline: Tensor) -> Tensor:
+def surrogate(log_q: Tensor, before: Tensor, signal: Tensor) -> Tensor:
     """What to add to the ELBO of each image: (B, T) each -> (B,). Its value means nothing, its gradient does.
 
-    log_q: log q(b_t | b_<t) of the decisions made. before: 1 while decisions are still made, else 0.
+    log_q: log q(b_t | b_<t) of the decisions made. before: 1 while decisions are still made, else 0. signal: reward
+    minus baseline, standardised or not.
     """
-    signal = (reward - baseline).detach()
-    return (before * log_q * signal).sum(1)
+    return (before * log_q * signal.detach()).sum(1)
 
 
 class Standardised(nn.Module):
@@ -86,8 +86,8 @@ class Baseline(nn.Module):
         mean = self.mean / share
         return mean, (self.square / share - mean.square()).clamp(min=1).sqrt()
 
-    def fit(self, seen: Tensor, before: Tensor, reward: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(baseline in nats (B, T), the rewards' spread, regression loss); updates the statistics in training."""
+    def fit(self, seen: Tensor, before: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
+        """(baseline in nats (B, T), regression loss); updates the statistics in training."""
         reward = reward.detach()
         # From earlier batches: a baseline that knew these rewards would bias the gradient. The first has only itself.
         first = self.updates == 0
@@ -102,4 +102,4 @@ class Baseline(nn.Module):
                 mean, std = torch.where(first, own_mean, mean), torch.where(first, own_std, std)
         predicted = self(seen)
         error = F.mse_loss(predicted, (reward - mean) / std, reduction="none")
-        return (mean + std * predicted).detach(), std, 0.5 * (before * error).sum(1).mean()
+        return (mean + std * predicted).detach(), 0.5 * (before * error).sum(1).mean()

@@ -7,8 +7,8 @@ Cost: nothing beyond Table I, whose runs it shares (three of its seeds): weights
 No code of the authors is known. Counts of re-implementations of AIR: pyro's passes 90 % near 6,000 to 8,000 steps and
 98.5 % by 50,000; one user of it got stuck at 76 %; Aakhundov's author had 95 to 100 % in one or two of ten runs.
 
-Expect "almost 100 % accuracy after convergence" of both. At tier mini the odds of the count prior fall until the last
-third, and few are right before they have.
+Expect "almost 100 % accuracy after convergence" of both. At tier mini the odds of the count prior fall to the
+end, and few are right before they are below one.
 """
 
 from ..core.claims import best_reaches, within

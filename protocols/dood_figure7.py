@@ -39,7 +39,7 @@ from ._dood_figures import columns_of_tiles, said_of_data
 
 # fmt: off
 MODELS = {
-    "DooD (QuickDraw)": DOOD,
+    "DooD (QuickDraw)": DOOD.with_options(pen_noise=True),  # as the code has it for this set alone
     "DooD (Omniglot)":  DOOD,
     "AIR (Omniglot)":   air_of("Omniglot"),
     "GNS (Omniglot)":   NOT_OURS["GNS"],

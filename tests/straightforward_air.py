@@ -182,16 +182,29 @@ class Straightforward(AttendInferRepeat):
             net.updates += 1
         mean, std = known or standard()
 
-        score, regression, state = torch.zeros_like(likelihood), torch.zeros_like(likelihood), None
+        signals, regression, state = [], torch.zeros_like(likelihood), None
         for step, reward in zip(steps, rewards, strict=True):
             hidden, state = net.lstm(step.seen.detach()[:, None], state)
             b = net.head(hidden[:, 0])[:, 0]
-            signal = reward - (mean + std * b.detach())
-            if self.config.normalize_signal:
-                signal = signal / std
-            score = score + step.before * step.log_q * signal
+            signals.append(reward - (mean + std * b.detach()))
             regression = regression + 0.5 * step.before * ((reward - mean) / std - b) ** 2
+        if self.config.normalize_signal:
+            signals = self.standard_signals(signals, [step.before for step in steps])
+        score = sum_of([s.before * s.log_q * v for s, v in zip(steps, signals, strict=True)])
         return score.mean(), regression.mean()
+
+    def standard_signals(self, signals: list[Tensor], before: list[Tensor]) -> list[Tensor]:
+        """Less their running mean, over their running deviation where it exceeds 1; this batch counts a fifth."""
+        known = self.standardised
+        assert known is not None
+        if self.training:
+            of_made = torch.cat([v[b == 1] for v, b in zip(signals, before, strict=True)])
+            share = 0.2 if float(known.updates) else 1.0
+            mean, variance = of_made.mean(), of_made.var(correction=0)
+            known.mean.copy_((1 - share) * known.mean + share * mean)
+            known.variance.copy_((1 - share) * known.variance + share * variance)
+            known.updates += 1
+        return [(v - known.mean) / max(math.sqrt(float(known.variance)), 1.0) for v in signals]
 
     def log_weights(self, x: Tensor, particles: int) -> Tensor:
         c = self.config
