@@ -124,7 +124,7 @@ def at_most(key: Key, level: float) -> Test:
             return Finding("not measured", values)
         mean, n = statistics.fmean(values), len(values)
         if n < 2:
-            return Finding("undecided", f"{_number(mean)}, {level:g} asked (one seed)")
+            return Finding("undecided", f"{_number(mean)}, at most {level:g} asked (one seed)")
         radius = _quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
         interval = mean - radius, mean + radius
         words = f"mean {_number(mean)} (95 % interval {_number(interval[0])} to {_number(interval[1])}; n = {n})"
@@ -284,4 +284,5 @@ def _less(one: Key, other: Key, factor: float = 1.0) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
+    digits = f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return digits.replace("-", "−")
