@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 import time
@@ -102,6 +103,44 @@ def test_a_command_that_cannot_be_read_exits_with_3(
         cli.main(arguments)
     assert stopped.value.code == 3
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def _parsers() -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (
+        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return dict(commands.choices)
+
+
+@pytest.mark.parametrize("command", _parsers())
+def test_the_beginning_of_an_option_is_not_the_option(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--seed 5` would be `--seeds 5`, five times the work and another row."""
+    known = [name for name in _parsers()[command]._option_string_actions if name[:2] == "--"]
+    for option in known:
+        begun = {option[:length] for length in range(3, len(option))} - set(known)
+        for begin in begun:
+            for words in ([begin, "5"], [f"{begin}=5"], ["--root", "x", begin]):
+                with pytest.raises(SystemExit) as stopped:
+                    cli.main([command, *words])
+                assert stopped.value.code == 3
+                err = capsys.readouterr().err
+                assert f"unknown option {begin!r}" in err
+                assert err.count("\n") == 1
+
+
+def test_a_mistyped_option_is_told_with_the_one_that_was_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, meant in (
+        (["run", "tiny", "--seed", "5"], "--seeds"),
+        (["run", "tiny", "--metric=Bound"], "--metrics"),
+        (["check", "--agianst", "x"], "--against"),  # before what is required and lacks
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert f"did you mean {meant!r}?" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_named(
