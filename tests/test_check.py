@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from reprise.core.errors import UsageError
 from reprise.core.results import ResultRow, write
-from reprise.core.workspace import Workspace
+from reprise.core.workspace import Shard, Workspace
 from reprise.render.check import Outcome, Tolerance, check, check_folders
 from reprise.render.compare import compare, select
 
@@ -139,6 +140,20 @@ def test_two_tiers_two_files_and_two_models_lie_side_by_side(tmp_path: Path) -> 
     assert "+3" in str(files)
     with pytest.raises(UsageError, match="did you mean 'GNM'"):
         select(place, "GNMM")
+
+
+def test_a_folder_of_results_is_compared_with_measured_noise_in_it(tmp_path: Path) -> None:
+    for name, value in {"old": 100.0, "new": 101.0}.items():
+        place = Workspace(tmp_path / name)
+        write(place.results("mini", "p"), [row(value=value)], ResultRow)
+        shutil.copy(Path(__file__).parent.parent / "results" / "noise.csv", place.noise)
+        write(place.results("mini", "p", Shard(1, 2)), [row(value=value)], ResultRow)
+    for below in ("", "results"):
+        sides = [
+            select(Workspace(tmp_path), str(tmp_path / name / below)) for name in ("old", "new")
+        ]
+        assert [line.difference for line in compare(*sides).lines] == [1.0]
+        assert all(len(side.rows) == 1 for side in sides)  # those of shards would count twice
 
 
 def test_a_comparison_says_where_the_two_are_not_the_same_quantity(tmp_path: Path) -> None:
