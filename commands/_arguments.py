@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
+from typing import TypeVar
 
 from ..core import spec
 from ..core.errors import UsageError, unknown
 from ..core.workspace import Shard
+
+T = TypeVar("T")
 
 
 def as_labels(text: str) -> tuple[str, ...]:
@@ -55,14 +59,24 @@ def as_change(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def once(option: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """The pairs as a dict. Raises UsageError for a key that is there twice: only one of the values could be meant."""
+    found: dict[str, T] = {}
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"{option} {key} was given twice; give it once")
+        found[key] = value
+    return found
+
+
 def as_allowance(text: str) -> tuple[str, float]:
     metric, _, amount = text.rpartition("=")
     try:
-        return metric, float(amount)
+        if metric.strip():
+            return metric.strip(), float(amount)
     except ValueError:
-        raise UsageError(
-            f"--allow {text!r} cannot be read; expected METRIC=X such as LL=0.5"
-        ) from None
+        pass
+    raise UsageError(f"--allow {text!r} cannot be read; expected METRIC=X such as LL=0.5")
 
 
 def as_addition(text: str) -> tuple[str, spec.Spec]:

@@ -8,11 +8,10 @@ from typing import get_args
 
 from ..core import protocol as protocols
 from ..core import results
-from ..core.errors import UsageError
 from ..core.protocol import TIERS, TierName
 from ..core.results import NoiseRow
 from ..core.workspace import Workspace
-from ._arguments import as_allowance
+from ._arguments import as_allowance, once
 from ._common import HOLDS, Add, published_of, rows_of
 
 
@@ -61,8 +60,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     workspace = Workspace(arguments.root)
     current = arguments.current or workspace.root / "results"
-    _not_the_same(current, arguments.against)
-    allowed = dict(as_allowance(text) for text in arguments.allow)
+    allowed = once("--allow", map(as_allowance, arguments.allow))
     path = arguments.noise or workspace.noise
     # Noise that was asked for must be there; what is not measured yet is said cell by cell.
     noise = results.read(path, NoiseRow) if arguments.noise or path.exists() else []
@@ -73,19 +71,6 @@ def _check(arguments: argparse.Namespace) -> int:
     for line in _standing(workspace, {finding.key[:2] for finding in found.findings}):
         print(line)
     return found.code
-
-
-def _not_the_same(current: Path, against: Path) -> None:
-    """Raises UsageError where a file would be compared with itself, which would hold whatever it says."""
-    for file in sorted(against.rglob("*.csv")) if against.is_dir() else [against]:
-        if file.resolve() in (
-            current.resolve(),
-            (current / file.parent.name / file.name).resolve(),
-        ):
-            raise UsageError(
-                f"{file} would be compared with itself; make fresh rows in a folder of their own (`run_protocol "
-                "PROTOCOL --root build/again`) and name it here too (`--root build/again`), or name an older copy"
-            )
 
 
 def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
