@@ -9,10 +9,11 @@ from typing import get_args
 from ..core import protocol as protocols
 from ..core import results
 from ..core.protocol import TIERS, TierName
+from ..core.published import published
 from ..core.results import NoiseRow
 from ..core.workspace import Workspace
 from ._arguments import as_allowance, once
-from ._common import HOLDS, Add, published_of, rows_of
+from ._common import HOLDS, Add, rows_of
 
 
 def add_to(add: Add) -> None:
@@ -81,7 +82,7 @@ def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
     for name, tier in sorted(parts):
         rows = rows_of(workspace, tier, name) if tier in TIERS and name in protocols.names() else []
         if rows:
-            laid = table.build(name, protocols.load(name)[1], rows, published_of(name), tier)
+            laid = table.build(name, protocols.load(name)[1], rows, published(name), tier)
             tables.append(laid)
             if laid.has_published:
                 lines.append(f"verdicts of {name} ({tier}): {laid.summary}")

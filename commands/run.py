@@ -14,10 +14,11 @@ from ..core import protocol as protocols
 from ..core import results
 from ..core.errors import UsageError, unknown
 from ..core.protocol import TierName
+from ..core.published import published
 from ..core.results import ResultRow
 from ..core.workspace import Workspace
 from ._arguments import as_addition, as_change, as_count, as_labels, as_seconds, as_shard, as_whole
-from ._common import FAILED, HOLDS, INTERRUPTED, USAGE, Add, mebibytes, published_of, say
+from ._common import FAILED, HOLDS, INTERRUPTED, USAGE, Add, mebibytes, say
 
 if TYPE_CHECKING:
     from ..launch.executors import Place
@@ -341,7 +342,7 @@ def print_report(workspace: Workspace, tier: TierName, name: str) -> None:
     _, protocol, _ = protocols.load(name)
     path = workspace.results(tier, name)
     written = document.report(workspace, tier, [name])
-    laid = table.build(name, protocol, results.read(path, ResultRow), published_of(name), tier)
+    laid = table.build(name, protocol, results.read(path, ResultRow), published(name), tier)
     print(table.to_terminal(laid))
     print()
     for file in dict.fromkeys([path, *written]):

@@ -32,7 +32,7 @@ from tabulate import tabulate
 from ..core.errors import UsageError, unknown
 from ..core.files import write_bytes, write_text
 from ..core.results import NoiseRow, ResultRow, Source, read
-from ..core.verdict import is_exact, standard_error
+from ..core.verdict import is_exact, is_share, standard_error
 from ..core.workspace import of_shard, row_files
 
 __all__ = ["CellKey", "Finding", "Outcome", "Report", "Tolerance", "check", "check_folders"]
@@ -403,7 +403,7 @@ def _allowed(
         return (floor, given) if floor else (0.0, "an exact quantity")
     measured, origin = _measured(key, now, before, tolerance)
     if measured is None:
-        errors = [standard_error(rows, fraction=_is_share(rows)) for rows in (now, before)]
+        errors = [standard_error(rows, fraction=is_share(rows)) for rows in (now, before)]
         if all(row.stderr is not None for row in (*now, *before)) or len(before) > 1:
             measured = tolerance.z * math.hypot(*errors)
             origin = f"{tolerance.z:g} x the rows' own standard errors ({origin})"
@@ -451,16 +451,3 @@ def _factor(z: float, degrees: int) -> float:
     from scipy.special import ndtr, stdtrit
 
     return float(stdtrit(degrees, ndtr(z)))
-
-
-def _is_share(rows: Sequence[ResultRow]) -> bool:
-    """Whether the values are counts over n, as S-Acc is: 0 of 250 is then no certainty."""
-    return all(
-        row.value is not None
-        and row.n is not None
-        and row.n > 1
-        and row.stderr is not None
-        and 0 <= row.value <= 1
-        and math.isclose(row.stderr, math.sqrt(row.value * (1 - row.value) / row.n), abs_tol=1e-9)
-        for row in rows
-    )

@@ -102,13 +102,15 @@ def values(protocol: str = "p", **changes: Any) -> list[ResultRow]:
     }
     for (label, name), value in numbers.items():
         for seed, shift in enumerate((-0.001, 0.0, 0.001)):
+            mean = value * (1 + shift)
             rows.append(
                 dataclasses.replace(
                     base,
                     model=label,
                     metric=name,
                     seed=seed,
-                    value=value * (1 + shift),
+                    value=mean,
+                    stderr=(mean * (1 - mean) / 250) ** 0.5 if name == "S-Acc" else base.stderr,
                     run=f"{label.lower()}-mnist4-s{seed}-0000000{seed}",
                     cell=f"c{seed}",
                 )
