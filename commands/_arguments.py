@@ -80,9 +80,16 @@ def as_allowance(text: str) -> tuple[str, float]:
 
 
 def as_addition(text: str) -> tuple[str, spec.Spec]:
-    label, equals, where = text.partition("=")
-    if not equals or not label.strip() or not where.strip():
+    label, equals, where = text.rpartition("=")  # a label may have one of its own: `DM-VAE, γ=0`
+    label, where = label.strip(), where.strip()
+    if not equals or not label or not where:
         raise UsageError(
-            f"--model {text!r} cannot be read; expected LABEL=MODULE:CLASS such as SLATE=my_lab.slate:SLATE"
+            f"--model {text!r} cannot be read; expected LABEL=MODULE:CLASS such as SLATE=my_lab.slate:SLATE; "
+            "--models A,B chooses among the rows that there are"
         )
-    return label.strip(), spec.model(where.strip())
+    if " [" in label or "\\" in label:
+        raise UsageError(
+            f"--model {label!r}: a label has no ' [', after which stands what --set changed, and no backslash; "
+            "choose another"
+        )
+    return label, spec.model(where)

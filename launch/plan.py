@@ -316,13 +316,14 @@ def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Val
     of_training |= changes.of(("model",), [name for name in names if name not in own])
     training = tuple(sorted({**dict(base.training), **of_training}.items()))
     run = Run(base.model.with_options(**of_config), base.dataset, training, base.seed)
-    for before, after in (
-        (base.recipe.config, run.recipe.config),
-        (base.recipe.training, run.recipe.training),
+    for kind, before, after in (
+        ("model", base.recipe.config, run.recipe.config),
+        ("training", base.recipe.training, run.recipe.training),
     ):
         for f in dataclasses.fields(after):
             if getattr(before, f.name) != getattr(after, f.name):
-                label[f.name] = getattr(after, f.name)
+                of_both = kind == "training" and f.name in own
+                label[f"training.{f.name}" if of_both else f.name] = getattr(after, f.name)
     return run
 
 
