@@ -20,8 +20,9 @@ from .core.errors import UsageError, unknown
 
 COMMANDS = (listing, run, pages, check, noise, merge, data, label, evidence, proofs)
 """In the order of `reprise --help`."""
-USAGE_HELP = """exit codes: 0 all is well; 1 a cell failed, or a check found a regression; 2 could not be judged;
-3 something asked for cannot be done (one sentence says what); 130 interrupted, call again to go on"""
+USAGE_HELP = """exit codes: 0 all is well; 1 a cell failed, or a check found a regression; 2 could not be judged, or
+not all is there yet; 3 something asked for cannot be done (one sentence says what); 130 interrupted, call again to
+go on"""
 
 
 class _Parser(argparse.ArgumentParser):

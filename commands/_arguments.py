@@ -17,7 +17,10 @@ T = TypeVar("T")
 def as_labels(text: str) -> tuple[str, ...]:
     """`A,B` as ("A", "B"); a comma that belongs to a label is written `\\,`, as reports do: `DM-VAE\\, γ=0`."""
     parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
-    return tuple(part for part in parts if part)
+    labels = tuple(part for part in parts if part)
+    if not labels:  # a shell variable that is not set would mean all of them
+        raise argparse.ArgumentTypeError(f"{text!r} names none; leave the option out for all")
+    return labels
 
 
 def as_count(text: str) -> int:
