@@ -6,6 +6,7 @@ An error that the user can mend is one sentence and exit code 3; an interruption
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import traceback
@@ -15,15 +16,36 @@ from typing import Any, NoReturn
 
 from .commands import check, data, evidence, label, listing, merge, noise, pages, proofs, run
 from .commands._common import HOLDS, INTERRUPTED, USAGE
-from .core.errors import UsageError
+from .core.errors import UsageError, unknown
 
 COMMANDS = (listing, run, pages, check, noise, merge, data, label, evidence, proofs)
 """In the order of `reprise --help`."""
-USAGE_HELP = """exit codes: 0 all is well; 1 a cell failed, or a check found a regression; 2 could not be judged;
-3 something asked for cannot be done (one sentence says what); 130 interrupted, call again to go on"""
+USAGE_HELP = """exit codes: 0 all is well; 1 a cell failed, or a check found a regression; 2 could not be judged, or
+not all is there yet; 3 something asked for cannot be done (one sentence says what); 130 interrupted, call again to
+go on"""
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **more: Any) -> None:
+        # `--seed 5` for `--seeds 5` would be three words of another meaning, taken without a sound.
+        super().__init__(*args, **{"allow_abbrev": False, **more})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, after saying which option was meant where one does not exist."""
+        words = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is not None:  # the rest belongs to the command
+            words = list(itertools.takewhile(lambda word: word.startswith("-"), words))
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            name = word.partition("=")[0]
+            if (
+                name.startswith("--")
+                and " " not in name
+                and name not in self._option_string_actions
+            ):
+                known = (name for name in self._option_string_actions if name.startswith("--"))
+                self.error(str(unknown("option", name, known)))
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
+from typing import TypeVar
 
 from ..core import spec
 from ..core.errors import UsageError, unknown
 from ..core.workspace import Shard
 
+T = TypeVar("T")
+
 
 def as_labels(text: str) -> tuple[str, ...]:
     """`A,B` as ("A", "B"); a comma that belongs to a label is written `\\,`, as reports do: `DM-VAE\\, γ=0`."""
     parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
-    return tuple(part for part in parts if part)
+    labels = tuple(part for part in parts if part)
+    if not labels:  # a shell variable that is not set would mean all of them
+        raise argparse.ArgumentTypeError(f"{text!r} names none; leave the option out for all")
+    return labels
 
 
 def as_count(text: str) -> int:
@@ -55,20 +62,37 @@ def as_change(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def once(option: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """The pairs as a dict. Raises UsageError for a key that is there twice: only one of the values could be meant."""
+    found: dict[str, T] = {}
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"{option} {key} was given twice; give it once")
+        found[key] = value
+    return found
+
+
 def as_allowance(text: str) -> tuple[str, float]:
     metric, _, amount = text.rpartition("=")
     try:
-        return metric, float(amount)
+        if metric.strip():
+            return metric.strip(), float(amount)
     except ValueError:
-        raise UsageError(
-            f"--allow {text!r} cannot be read; expected METRIC=X such as LL=0.5"
-        ) from None
+        pass
+    raise UsageError(f"--allow {text!r} cannot be read; expected METRIC=X such as LL=0.5")
 
 
 def as_addition(text: str) -> tuple[str, spec.Spec]:
-    label, equals, where = text.partition("=")
-    if not equals or not label.strip() or not where.strip():
+    label, equals, where = text.rpartition("=")  # a label may have one of its own: `DM-VAE, γ=0`
+    label, where = label.strip(), where.strip()
+    if not equals or not label or not where:
         raise UsageError(
-            f"--model {text!r} cannot be read; expected LABEL=MODULE:CLASS such as SLATE=my_lab.slate:SLATE"
+            f"--model {text!r} cannot be read; expected LABEL=MODULE:CLASS such as SLATE=my_lab.slate:SLATE; "
+            "--models A,B chooses among the rows that there are"
         )
-    return label.strip(), spec.model(where.strip())
+    if " [" in label or "\\" in label:
+        raise UsageError(
+            f"--model {label!r}: a label has no ' [', after which stands what --set changed, and no backslash; "
+            "choose another"
+        )
+    return label, spec.model(where)

@@ -7,9 +7,8 @@ import sys
 import time
 from typing import Any, Protocol
 
-from ..core import protocol as protocols
 from ..core import results
-from ..core.results import PublishedValue, ResultRow
+from ..core.results import ResultRow
 from ..core.workspace import Workspace
 
 HOLDS, FAILED, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -24,11 +23,6 @@ class Add(Protocol):
 def rows_of(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
     path = workspace.results(tier, name)
     return results.read(path, ResultRow) if path.exists() else []
-
-
-def published_of(name: str) -> list[PublishedValue]:
-    path = protocols.published_path(name)
-    return results.read(path, PublishedValue) if path.exists() else []
 
 
 def say(text: str) -> None:

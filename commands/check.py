@@ -8,12 +8,12 @@ from typing import get_args
 
 from ..core import protocol as protocols
 from ..core import results
-from ..core.errors import UsageError
 from ..core.protocol import TIERS, TierName
+from ..core.published import published
 from ..core.results import NoiseRow
 from ..core.workspace import Workspace
-from ._arguments import as_allowance
-from ._common import HOLDS, Add, published_of, rows_of
+from ._arguments import as_allowance, once
+from ._common import HOLDS, Add, rows_of
 
 
 def add_to(add: Add) -> None:
@@ -61,8 +61,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     workspace = Workspace(arguments.root)
     current = arguments.current or workspace.root / "results"
-    _not_the_same(current, arguments.against)
-    allowed = dict(as_allowance(text) for text in arguments.allow)
+    allowed = once("--allow", map(as_allowance, arguments.allow))
     path = arguments.noise or workspace.noise
     # Noise that was asked for must be there; what is not measured yet is said cell by cell.
     noise = results.read(path, NoiseRow) if arguments.noise or path.exists() else []
@@ -75,19 +74,6 @@ def _check(arguments: argparse.Namespace) -> int:
     return found.code
 
 
-def _not_the_same(current: Path, against: Path) -> None:
-    """Raises UsageError where a file would be compared with itself, which would hold whatever it says."""
-    for file in sorted(against.rglob("*.csv")) if against.is_dir() else [against]:
-        if file.resolve() in (
-            current.resolve(),
-            (current / file.parent.name / file.name).resolve(),
-        ):
-            raise UsageError(
-                f"{file} would be compared with itself; make fresh rows in a folder of their own (`run_protocol "
-                "PROTOCOL --root build/again`) and name it here too (`--root build/again`), or name an older copy"
-            )
-
-
 def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
     """What the verdicts of these (protocol, tier) are now, beside the published values; and of all together."""
     from ..render import table
@@ -96,7 +82,7 @@ def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
     for name, tier in sorted(parts):
         rows = rows_of(workspace, tier, name) if tier in TIERS and name in protocols.names() else []
         if rows:
-            laid = table.build(name, protocols.load(name)[1], rows, published_of(name), tier)
+            laid = table.build(name, protocols.load(name)[1], rows, published(name), tier)
             tables.append(laid)
             if laid.has_published:
                 lines.append(f"verdicts of {name} ({tier}): {laid.summary}")

@@ -11,7 +11,7 @@ from typing import get_args
 from ..core import spec
 from ..core.errors import DataError, UsageError
 from ..core.protocol import TierName
-from ._arguments import as_change, as_count
+from ._arguments import as_change, as_count, once
 from ._common import HOLDS, Add, Paced, say
 
 
@@ -109,7 +109,7 @@ def _render(arguments: argparse.Namespace) -> int:
     from ..core.dataset import SPLITS
 
     options: dict[str, spec.Value] = {}
-    for key, value in map(as_change, arguments.set):
+    for key, value in once("--set", map(as_change, arguments.set)).items():
         kind, _, name = key.partition(".")
         if kind != "dataset":
             raise UsageError(f"--set {key} changes no dataset; expected dataset.KEY=VALUE")

@@ -7,8 +7,9 @@ from typing import get_args
 
 from ..core import protocol as protocols
 from ..core.protocol import TIERS, Protocol, TierName
+from ..core.published import published
 from ..core.workspace import Workspace
-from ._common import HOLDS, Add, published_of, rows_of
+from ._common import HOLDS, Add, rows_of
 
 
 def add_to(add: Add) -> None:
@@ -60,7 +61,7 @@ def _show(arguments: argparse.Namespace) -> int:
     print(
         f"{name} — {protocol.paper}\n\n{text.strip()}\n\nTier {tier}: {TIERS[tier].description}.\n"
     )
-    print(table.to_terminal(table.build(name, protocol, rows, published_of(name), tier)))
+    print(table.to_terminal(table.build(name, protocol, rows, published(name), tier)))
     missing = _wanted(name, protocol, tier) - {row.key for row in rows if row.status != "failed"}
     if missing:
         print(f"\n{len(missing)} cells are missing; `run_protocol {name} --tier {tier}` makes them")

@@ -24,14 +24,18 @@ def _report(arguments: argparse.Namespace) -> int:
 
     workspace, written = Workspace(arguments.root), []
     chosen = [protocols.load(name)[0] for name in arguments.protocols]
-    for tier in [arguments.tier] if arguments.tier else list(TIERS):
-        there = [name for name in protocols.names() if workspace.results(tier, name).exists()]
-        if absent := sorted(set(chosen) - set(there)) if arguments.tier else []:
-            raise DataError(
-                f"{workspace.results(tier, absent[0])} does not exist; "
-                f"`run_protocol {absent[0]} --tier {tier}` makes it"
-            )
-        names = [name for name in there if not chosen or name in chosen]
+    tiers: list[TierName] = [arguments.tier] if arguments.tier else list(TIERS)
+    there = {
+        tier: [name for name in protocols.names() if workspace.results(tier, name).exists()]
+        for tier in tiers
+    }
+    for name in chosen:
+        if not any(name in names for names in there.values()):
+            where = workspace.results(arguments.tier or "*", name)
+            tier = arguments.tier or tiers[0]
+            raise DataError(f"{where} does not exist; `run_protocol {name} --tier {tier}` makes it")
+    for tier, known in there.items():
+        names = [name for name in known if not chosen or name in chosen]
         if names:
             written += document.report(workspace, tier, names)
     if not written:

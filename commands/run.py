@@ -14,10 +14,20 @@ from ..core import protocol as protocols
 from ..core import results
 from ..core.errors import UsageError, unknown
 from ..core.protocol import TierName
+from ..core.published import published
 from ..core.results import ResultRow
 from ..core.workspace import Workspace
-from ._arguments import as_addition, as_change, as_count, as_labels, as_seconds, as_shard, as_whole
-from ._common import FAILED, HOLDS, INTERRUPTED, USAGE, Add, mebibytes, published_of, say
+from ._arguments import (
+    as_addition,
+    as_change,
+    as_count,
+    as_labels,
+    as_seconds,
+    as_shard,
+    as_whole,
+    once,
+)
+from ._common import FAILED, HOLDS, INCOMPLETE, INTERRUPTED, USAGE, Add, mebibytes, say
 
 if TYPE_CHECKING:
     from ..launch.executors import Place
@@ -78,7 +88,7 @@ def add_to(add: Add) -> None:
         "--budget",
         type=as_seconds,
         metavar="40m",
-        help="stop at a checkpoint after 90s, 40m, 2h or 1h30m",
+        help="stop at a checkpoint after 90s, 40m, 2h or 1h30m; exit code 2 while something is left to do",
     )
     run.add_argument(
         "--checkpoint-every",
@@ -197,7 +207,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def protocols_asked(arguments: argparse.Namespace) -> list[str]:
     """The full names of the protocols to run, each once."""
     chosen = [protocols.load(name)[0] for name in arguments.protocols]
-    if arguments.all:
+    if arguments.all is not None:
         known = protocols.names()
         found = [name for name in known if name.startswith(f"{arguments.all}_")]
         if not found:
@@ -212,7 +222,7 @@ def protocols_asked(arguments: argparse.Namespace) -> list[str]:
 
 def requests_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Request]:
     """What the arguments ask of each protocol. Of several, each makes what it has of the labels that were named, and
-    those that have nothing of them are left out.
+    those that have nothing of them are left out; what `--set` changes is changed wherever there is such an option.
 
     Raises UsageError for a label that none of those has that are not left out.
     """
@@ -238,7 +248,34 @@ def requests_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Req
         if without:
             say(f"left out, having no {axis} of those names: {', '.join(without)}")
         requests = kept
-    return requests
+    return _with_what_fits(requests)
+
+
+def _with_what_fits(requests: Sequence[Request]) -> list[Request]:
+    """The requests, each with those changes of `--set` that fit something of it; without any, it is made as it is.
+
+    Raises UsageError for a key that fits nothing of any of them.
+    """
+    from ..launch.plan import keys_that_fit
+
+    changes = requests[0].changes
+    if not changes or len(requests) == 1:  # then `plan` says so
+        return list(requests)
+    fitting = [keys_that_fit(request) for request in requests]
+    for key, _ in changes:
+        without = [
+            request.protocol
+            for request, (fit, _) in zip(requests, fitting, strict=True)
+            if key not in fit
+        ]
+        if len(without) == len(requests):
+            raise unknown("--set key", key, set[str]().union(*(known for _, known in fitting)))
+        if without:
+            say(f"--set {key} changes nothing of: {', '.join(without)}")
+    return [
+        dataclasses.replace(request, changes=tuple((k, v) for k, v in changes if k in fit))
+        for request, (fit, _) in zip(requests, fitting, strict=True)
+    ]
 
 
 def request_of(arguments: argparse.Namespace, name: str = "") -> Request:
@@ -252,7 +289,7 @@ def request_of(arguments: argparse.Namespace, name: str = "") -> Request:
         arguments.datasets,
         arguments.metrics,
         arguments.seeds,
-        tuple(as_change(text) for text in arguments.set),
+        tuple(once("--set", map(as_change, arguments.set)).items()),
         tuple(as_addition(text) for text in arguments.model),
     )
 
@@ -270,6 +307,7 @@ def asked_of_slurm(arguments: argparse.Namespace) -> Any:
             )
         parameters.append((key, value))
     minutes = None if arguments.time is None else max(1, math.ceil(arguments.time / 60))
+    once("--slurm", parameters)
     asked = Asked(arguments.partition, arguments.gpus, minutes, tuple(parameters))
     if asked != Asked() and arguments.executor != "slurm":
         raise UsageError("--partition, --gpus, --time and --slurm belong to --executor slurm")
@@ -295,6 +333,10 @@ def _end(left: Sequence[Job], outcome: Any) -> int:
         )
     if outcome.interrupted:
         return INTERRUPTED
+    if (
+        outcome.stopped and not outcome.mendable
+    ):  # what failed is tried again by the call that goes on
+        return INCOMPLETE
     if outcome.mendable:
         return USAGE
     return FAILED if outcome.failed or outcome.diverged else HOLDS
@@ -341,7 +383,7 @@ def print_report(workspace: Workspace, tier: TierName, name: str) -> None:
     _, protocol, _ = protocols.load(name)
     path = workspace.results(tier, name)
     written = document.report(workspace, tier, [name])
-    laid = table.build(name, protocol, results.read(path, ResultRow), published_of(name), tier)
+    laid = table.build(name, protocol, results.read(path, ResultRow), published(name), tier)
     print(table.to_terminal(laid))
     print()
     for file in dict.fromkeys([path, *written]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class PublishedValue:
     model, dataset, metric: labels as printed, those of the protocol. value: None where the paper gives none (then
     `note` says so). printed: the text as it stands in the paper, so that its digits are known.
     spread and spread_kind: e.g. 0.3 and "std over 5 seeds". n: what it was computed from (250 images), if said.
-    A percentage is printed "73.5%", and its value is the fraction 0.735, as a metric measures it.
+    A percentage is printed "73.5%", and its value is the fraction 0.735, as a metric measures it; "1.2k" is 1200.
     confidence: "recovered, doubtful" where the authors' files leave a doubt, which `note` names.
     dialect: the `key=value` words that our dialect must also say for the two to be comparable; none if empty.
     page: a number, or the section where the text at hand is not divided into pages ("section 2.1").
@@ -117,13 +118,18 @@ class PublishedValue:
 
     @property
     def resolution(self) -> float | None:
-        """Half of the last printed digit, the least difference that the printed number can show."""
-        digits = self.printed.strip().lstrip("<>~").rstrip("M%k")
-        if self.value is None or not digits:
+        """Half of the last printed digit, the least difference that the printed number can show; None without one."""
+        read = _PRINTED.fullmatch(self.printed.strip())
+        if self.value is None or read is None:
             return None
-        decimals = len(digits.partition(".")[2])
-        unit = {"M": 1e6, "%": 0.01}.get(self.printed.strip()[-1], 1.0)
-        return float(0.5 * 10.0**-decimals * unit)
+        return float(0.5 * 10.0 ** -len(read["decimals"] or "") * _UNITS[read["unit"]])
+
+
+_UNITS = {"": 1.0, "%": 0.01, "k": 1e3, "M": 1e6}
+_PRINTED = re.compile(
+    rf"[<>~]?\s*[-+−]?(?=\.?\d)(\d[\d,]*)?(\.(?P<decimals>\d*))?\s*(?P<unit>[{''.join(_UNITS)}]?)"
+)
+"""A number as papers print it: `0.984`, `.65`, `>2000`, `~79%`, `10,964`, `2.9M`."""
 
 
 Source = Literal["training seed", "evaluation seed", "test subset", "threads", "precision"]

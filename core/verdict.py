@@ -13,10 +13,10 @@ a doubtful last digit            | 5 units of it                 | the last digi
 k x the published spread         | 2 x std                       | the paper gives a spread over seeds
 noise of the published evaluation| 2 x standard error            | the paper says how many examples it evaluated
 
-The last is binomial for a fraction of n examples (S-Acc: 250 images), and otherwise the spread of our examples
-(standard error x sqrt(n)) over the *published* number of examples. So nothing that we choose widens it: neither
-a smaller test set nor noisier training makes a pass easier. k = 2, the range of about 95 % of the paper's own
-repetitions. The published number's noise enters through the margin alone; the interval holds only ours.
+The last is binomial for a fraction of n examples (S-Acc: 250 images), which our rows show it to be, and otherwise the
+spread of our examples (standard error x sqrt(n)) over the *published* number of examples. So nothing that we choose
+widens it: neither a smaller test set nor noisier training makes a pass easier. k = 2, the range of about 95 % of the
+paper's own repetitions. The published number's noise enters through the margin alone; the interval holds only ours.
 
 A claim of difference (BETTER, WORSE) must be surer: a published number without a spread is taken as a single run that
 varies as ours do, or else more seeds of ours would make a faithful reproduction "worse" by the paper's own luck; and
@@ -47,6 +47,7 @@ __all__ = [
     "difference_power",
     "equivalence_power",
     "is_exact",
+    "is_share",
     "judge",
     "margin_of",
     "order_agreement",
@@ -139,6 +140,8 @@ def judge(
     )
     if published is None or published.value is None or ours.mean is None:
         return ours
+    if published.resolution is None:  # what stands in an archive may be anything
+        return replace(ours, reason="the digits of the printed value are not known")
     difference = ours.mean - published.value
     ours = replace(ours, difference=difference)
     if why := _incomparable(ok, published, tier):
@@ -157,7 +160,7 @@ def judge(
     if len(ok) < 2:
         why = "one seed is never a pass: the spread over seeds is unknown"
         return replace(ours, verdict=Verdict.INCONCLUSIVE, reason=why)  # no spread, no outlook
-    error = standard_error(ok, fraction=_is_fraction(published))
+    error = standard_error(ok, fraction=_is_fraction(published, ok))
     if error == 0 and not all(row.censored for row in ok):
         why = "all seeds agree to the last bit, so their spread cannot be judged"
         return replace(ours, verdict=Verdict.INCONCLUSIVE, reason=why)
@@ -278,7 +281,7 @@ def difference_power(
 
 def margin_of(published: PublishedValue, rows: Iterable[ResultRow] = ()) -> tuple[float, str]:
     """The margin of equivalence and its origin: the largest of those in the table at the top."""
-    half = published.resolution
+    half, rows = published.resolution, list(rows)
     if half is None or published.value is None:
         raise ValueError(f"{published.key} has no printed number to be compared with")
     origins = [(half, "half of the last printed digit")]
@@ -288,7 +291,7 @@ def margin_of(published: PublishedValue, rows: Iterable[ResultRow] = ()) -> tupl
         kind = published.spread_kind or "std"
         origins.append((SPREADS * published.spread, f"{SPREADS:g} x the published spread ({kind})"))
     if published.n:
-        if _is_fraction(published):
+        if _is_fraction(published, rows):
             noise = _binomial_error(published.value, published.n)
             kind = f"binomial, {published.n} examples"
         else:
@@ -385,12 +388,38 @@ def _side(difference: float, ok: Sequence[ResultRow], published: PublishedValue)
     return Verdict.BETTER if wanted else Verdict.WORSE
 
 
-def _is_fraction(published: PublishedValue) -> bool:
-    """Whether the printed value is a count of successes over `n` examples, as S-Acc is."""
+def is_share(rows: Iterable[ResultRow]) -> bool:
+    """Whether all values are counts over n, as S-Acc is: 0 of 250 is then no certainty.
+
+    Their standard errors tell: values between 0 and 1 of mean p have at most the variance p (1 - p), and have it only
+    if all of them are 0 or 1 (Bhatia & Davis 2000). It is divided by n or, of a mean of values, by n - 1.
+    """
+    return all(
+        row.value is not None
+        and row.n is not None
+        and row.n > 1
+        and row.stderr is not None
+        and 0 <= row.value <= 1
+        and any(
+            math.isclose(row.stderr, math.sqrt(row.value * (1 - row.value) / n), abs_tol=1e-9)
+            for n in (row.n, row.n - 1)
+        )
+        for row in rows
+    )
+
+
+def _is_fraction(published: PublishedValue, rows: Sequence[ResultRow]) -> bool:
+    """Whether the printed value is a count of successes over `n` examples, as S-Acc is.
+
+    It must be a count within its digits, and ours must be shares. Where ours are 0 or 1 and so may be anything, the
+    digits alone must tell, which they cannot of so many examples that every number is within half a digit of a count.
+    """
     value, n, half = published.value, published.n, published.resolution
     if value is None or not n or half is None or not 0 <= value <= 1:
         return False
-    return abs(value - round(value * n) / n) <= half
+    if abs(value - round(value * n) / n) > half or not is_share(rows):
+        return False
+    return 2 * half * n < 1 or any(row.value not in (0, 1) for row in rows)
 
 
 def _binomial_error(p: float, n: int) -> float:

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from .errors import UsageError
 
+NOISE = "noise.csv"  # beside the tiers' folders
+BY_HAND = (
+    "_by_hand"  # ends the name of what people judged of a protocol's samples (render/label.py)
+)
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -53,7 +58,7 @@ class Workspace:
     @property
     def noise(self) -> Path:
         """The CSV of measured noise, of all tiers."""
-        return self.root / "results" / "noise.csv"
+        return self.root / "results" / NOISE
 
     def reports(self, tier: str) -> Path:
         """The folder of one tier's pages."""
@@ -62,6 +67,20 @@ class Workspace:
     def run(self, run_id: str) -> Path:
         """The folder of one run: run.json, checkpoint, log.csv, cells/."""
         return self.root / "runs" / run_id
+
+
+def row_files(folder: Path) -> list[Path]:
+    """The CSVs of rows below a folder such as results/, those of shards too; below a root, those of its results/.
+
+    Measured noise lies beside the tiers, but a line of it is no row of results.
+    """
+    below = folder / "results" if (folder / "results").is_dir() else folder
+    return sorted(file for file in below.rglob("*.csv") if file.name != NOISE)
+
+
+def of_shard(file: Path) -> bool:
+    """Whether a CSV holds a shard's rows, which stand in its protocol's own file once they are merged."""
+    return file.parent.name == "shards"
 
 
 def data_root() -> Path:

@@ -23,6 +23,7 @@ from ..core.errors import DataError, UsageError
 from ..core.files import writing
 from ..core.progress import track
 from ..core.protocol import load, published_path
+from ..core.published import published
 from ..core.results import PublishedValue, ResultRow
 from ..core.workspace import Workspace
 from . import crate
@@ -199,7 +200,7 @@ def _files(
     if crate.CITATION not in found:
         raise DataError(f"{_ROOT / crate.CITATION} does not exist; a bundle says who made it")
     first = published_path(name)
-    if first.is_file() and results.read(first, PublishedValue):
+    if published(name):
         take(crate.PUBLISHED, first, f"{crate.PUBLISHED}: {first.name} cannot be read")
         second = first.parent / "second_reading" / first.name
         take(crate.SECOND, second, f"{crate.SECOND}: the published values were read once only")

@@ -30,6 +30,7 @@ from ..core import reductions, results
 from ..core.errors import DataError, UsageError
 from ..core.progress import track
 from ..core.protocol import Protocol
+from ..core.published import published as known_values
 from ..core.results import PublishedValue, ResultRow
 from . import crate
 from .bundle import contradiction
@@ -415,8 +416,7 @@ def _compare_with_installed(
         )
         return
     _, known, docstring = protocols.load(evidence.name)
-    path = protocols.published_path(evidence.name)
-    ours = {value.key: value for value in results.read(path, PublishedValue)} if path.is_file() else {}  # fmt: skip
+    ours = {value.key: value for value in known_values(evidence.name)}
     theirs = {value.key: value for value in published}
     if differing := [
         key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)

@@ -109,6 +109,16 @@ def plan(request: Request, workspace: Workspace) -> Plan:
     return Plan(name, request.tier, protocol, planned, _jobs(planned, request.tier, workspace))
 
 
+def keys_that_fit(request: Request) -> tuple[set[str], set[str]]:
+    """Which keys of `--set` fit something of what is asked for, and all that would. Raises UsageError as `plan`."""
+    name, protocol, _ = protocols.load(request.protocol)
+    protocol = _chosen(protocol, request)
+    changes = _Changes(request.changes)
+    for cell in protocol.cells(name, 1, request.tier):
+        _resolve(cell, request.tier, protocol, changes)
+    return changes.used, changes.known
+
+
 def merged(plans: Iterable[Plan]) -> tuple[Job, ...]:
     """The jobs of several plans, each run once, with every cell that any of them misses."""
     missing: dict[str, dict[str, Planned]] = {}
@@ -313,16 +323,22 @@ def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Val
     own = {f.name for f in dataclasses.fields(config)}
     names = [f.name for f in dataclasses.fields(Training)]
     of_training = changes.of(("training",), names)
-    of_training |= changes.of(("model",), [name for name in names if name not in own])
+    of_both = changes.of(("model",), [name for name in names if name not in own])
+    for name in of_training.keys() & of_both.keys():
+        raise UsageError(
+            f"--set training.{name} and --set model.{name} are the same option here; give it once"
+        )
+    of_training |= of_both
     training = tuple(sorted({**dict(base.training), **of_training}.items()))
     run = Run(base.model.with_options(**of_config), base.dataset, training, base.seed)
-    for before, after in (
-        (base.recipe.config, run.recipe.config),
-        (base.recipe.training, run.recipe.training),
+    for kind, before, after in (
+        ("model", base.recipe.config, run.recipe.config),
+        ("training", base.recipe.training, run.recipe.training),
     ):
         for f in dataclasses.fields(after):
             if getattr(before, f.name) != getattr(after, f.name):
-                label[f.name] = getattr(after, f.name)
+                shared = kind == "training" and f.name in own
+                label[f"training.{f.name}" if shared else f.name] = getattr(after, f.name)
     return run
 
 

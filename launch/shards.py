@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from ..core import protocol as protocols
 from ..core import results
@@ -19,12 +20,13 @@ from ..core.errors import DataError, UsageError
 from ..core.protocol import TIERS
 from ..core.results import TIMING, ResultRow
 from ..core.run import Run
-from ..core.workspace import Shard, Workspace
+from ..core.workspace import BY_HAND, Shard, Workspace, row_files
 from . import cells
 from .plan import DONE, Plan, in_order
 
 # Where a row was made may differ between two measurements of one cell; everything else is the number or its meaning.
 MAY_DIFFER = {*TIMING, "device"}
+Key: TypeAlias = tuple[str, str, str, int]  # of a row within its protocol and tier
 NAME = re.compile(r"(?P<protocol>\w+)\.(?P<index>\d+)-of-(?P<count>\d+)")
 
 
@@ -79,12 +81,8 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> tuple[list[Merged
     finished cell replaces a failed one. Where two rows conflict nothing at all is written. Raises DataError where there
     is nothing to join, or a file cannot be read.
     """
-    found: dict[tuple[str, str], dict[Path, list[ResultRow]]] = {}
-    for path in _files(workspace, paths):
-        for row in results.read(path, ResultRow):
-            by_file = found.setdefault((row.tier, row.protocol), {})
-            by_file.setdefault(path, []).append(row)
-    if not found:
+    found = _by_protocol(_files(workspace, paths))
+    if not any(rows for by_file in found.values() for rows in by_file.values()):
         raise DataError("the files that were named hold no rows; nothing was joined")
     joined, conflicts, all_merged = {}, list[Conflict](), []
     with cells.locked(workspace.root / "runs" / "collect.lock"):
@@ -101,7 +99,8 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> tuple[list[Merged
             _, protocol, _ = protocols.load(name)
             joined[target] = in_order(rows, protocol)
             files = tuple(path for path in by_file if path != target)
-            all_merged.append(Merged(target, len(rows), files, _missing(files)))
+            beside = _joined_before(files, {row.key for row in rows})
+            all_merged.append(Merged(target, len(rows), files, _missing([*files, *beside])))
         if conflicts:
             return [], conflicts
         for path, ordered in joined.items():
@@ -113,7 +112,12 @@ def _files(workspace: Workspace, paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*.csv") if file.name != "noise.csv")
+            # What people judged follows from their labels: `reprise label import` makes its rows, and no shard does.
+            found += [file for file in row_files(path) if not file.stem.endswith(BY_HAND)]
+        elif path.stem.endswith(BY_HAND):
+            raise UsageError(
+                f"{path} holds what people judged, which is not joined; `reprise label import` makes it of their labels"
+            )
         elif path.is_file():
             found.append(path)
         else:
@@ -130,10 +134,50 @@ def _files(workspace: Workspace, paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _by_protocol(
+    files: Iterable[Path],
+) -> dict[tuple[str, str], dict[Path, list[ResultRow]]]:
+    """(tier, protocol) -> the rows of each file.
+
+    A shard without a run has a file without a row, and is there all the same: its name says of what, its folder at
+    which tier; where the folder does not, it is at each tier that the other files have of its protocol.
+    """
+    found: dict[tuple[str, str], dict[Path, list[ResultRow]]] = {}
+    without_rows = []
+    for path in files:
+        rows = results.read(path, ResultRow)
+        for row in rows:
+            by_file = found.setdefault((row.tier, row.protocol), {})
+            by_file.setdefault(path, []).append(row)
+        if not rows and (named := NAME.fullmatch(path.stem)):
+            tier = path.resolve().parent.parent.name
+            if tier in TIERS:
+                found.setdefault((tier, named["protocol"]), {})[path] = []
+            else:
+                without_rows.append((path, named["protocol"]))
+    for path, protocol in without_rows:
+        for (_, name), by_file in found.items():
+            if name == protocol:
+                by_file[path] = []
+    return found
+
+
+def _joined_before(files: Iterable[Path], keys: Container[Key]) -> Iterator[Path]:
+    """Shards beside those that are joined now, all of whose rows stand in the joined file already."""
+    for folder, protocol, count in {
+        (path.parent, named["protocol"], named["count"])
+        for path in files
+        if (named := NAME.fullmatch(path.stem))
+    }:
+        for path in sorted(folder.glob(f"{protocol}.*-of-{count}.csv")):
+            if path not in files and all(row.key in keys for row in results.read(path, ResultRow)):
+                yield path
+
+
 def _joined(
     by_file: Mapping[Path, Iterable[ResultRow]],
 ) -> tuple[list[ResultRow], list[Conflict]]:
-    kept: dict[tuple[str, str, str, int], tuple[ResultRow, Path]] = {}
+    kept: dict[Key, tuple[ResultRow, Path]] = {}
     conflicts = []
     for path, rows in by_file.items():
         for row in rows:

@@ -244,7 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
     from ._judge_arrow_validation import validate as validate_rooms
     from ._judge_validation import table, validate
 
-    parser = argparse.ArgumentParser(prog="python -m reprise.metrics.structure_accuracy")
+    prog = "python -m reprise.metrics.structure_accuracy"
+    parser = argparse.ArgumentParser(prog=prog, allow_abbrev=False)
     kinds = ("mnist4", "mnist10", "mnist4_10", "arrow_room")
     parser.add_argument("--validate", required=True, choices=kinds)
     parser.add_argument("--source", choices=("mnist", "digits"), help="of digits (default mnist)")

@@ -22,21 +22,20 @@ import json
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, unknown
 from ..core.files import write_bytes, write_text
 from ..core.results import NoiseRow, ResultRow, Source, read
-from ..core.verdict import is_exact, standard_error
+from ..core.verdict import is_exact, is_share, standard_error
+from ..core.workspace import of_shard, row_files
 
 __all__ = ["CellKey", "Finding", "Outcome", "Report", "Tolerance", "check", "check_folders"]
-
-NOISE = "noise.csv"  # beside the tiers' folders; not results
 
 CellKey = tuple[str, str, str, str, str]  # protocol, tier, model, dataset, metric
 
@@ -75,6 +74,16 @@ class Tolerance:
     absolute: Mapping[str, float] = field(default_factory=dict)
     noise: Sequence[NoiseRow] = ()
     same_weights: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what would let any movement pass, or means nothing."""
+        if not 0 < self.z < math.inf:
+            raise UsageError(f"{self.z:g} standard errors are none; expected a number above 0")
+        for metric, amount in self.absolute.items():
+            if not 0 <= amount < math.inf:
+                raise UsageError(
+                    f"a movement of {metric} by {amount:g} is none; expected 0 or more"
+                )
 
 
 @dataclass(frozen=True)
@@ -267,8 +276,15 @@ def check(
     reference: Sequence[ResultRow],
     tolerance: Tolerance | None = None,
 ) -> Report:
-    """Compare every cell of `reference` with the same cell of `current`; further cells of current are "new"."""
+    """Compare every cell of `reference` with the same cell of `current`; further cells of current are "new".
+
+    Raises UsageError for a movement that is allowed of a metric of which the reference has no cell.
+    """
     tolerance = tolerance or Tolerance()
+    metrics = {row.metric for row in reference}
+    for metric in tolerance.absolute:
+        if metric not in metrics:
+            raise unknown("metric", metric, metrics)
     now, before = _by_cell(current), _by_cell(reference)
     findings = [_finding(key, now.get(key, []), rows, tolerance) for key, rows in before.items()]
     findings += [
@@ -282,23 +298,42 @@ def check_folders(
 ) -> Report:
     """`check` between result folders: the CSVs below `against` (a folder like results/, or one CSV) with `current`'s.
 
-    tiers: only these, all when empty. Raises UsageError when there is nothing to compare with.
+    tiers: only these, all when empty. Raises UsageError where there is nothing to compare, or a file with itself.
     """
-    if not against.exists():
-        raise UsageError(f"{against} does not exist; expected a results folder or a CSV file")
-    files = sorted(against.rglob("*.csv")) if against.is_dir() else [against]
-    files = [file for file in files if file.name != NOISE and file.parent.name != "shards"]
-    reference = [row for file in files for row in read(file, ResultRow)]
+    for path in (against, current):
+        if not path.exists():
+            raise UsageError(f"{path} does not exist; expected a results folder or a CSV file")
+    references = row_files(against) if against.is_dir() else [against]
+    references = [file for file in references if file == against or not of_shard(file)]
+    reference = [row for file in references for row in read(file, ResultRow)]
     reference = [row for row in reference if not tiers or row.tier in tiers]
     if not reference:
         kind = f" of tier {', '.join(tiers)}" if tiers else ""
         raise UsageError(f"{against} holds no results{kind}; expected CSVs as below results/")
     wanted = {(row.tier, row.protocol) for row in reference}
-    files = (
-        [current] if current.is_file() else [current / t / f"{p}.csv" for t, p in sorted(wanted)]
-    )
-    rows = [row for file in files if file.is_file() for row in read(file, ResultRow)]
+    files = _of(current, wanted) if current.is_dir() else [current]
+    if not files:
+        names = ", ".join(sorted({f"{tier}/{protocol}.csv" for tier, protocol in wanted}))
+        raise UsageError(
+            f"{current} holds no results to be compared with {against}; expected {names}, or some of them"
+        )
+    same = {file.resolve() for file in files} & {file.resolve() for file in references}
+    if same:  # which would hold whatever it says
+        raise UsageError(
+            f"{min(same)} would be compared with itself; make fresh rows in a folder of their own (`run_protocol "
+            "PROTOCOL --root build/again`) and name it here too (`--root build/again`), or name an older copy"
+        )
+    rows = [row for file in files for row in read(file, ResultRow)]
     return check([row for row in rows if (row.tier, row.protocol) in wanted], reference, tolerance)
+
+
+def _of(folder: Path, wanted: Iterable[tuple[str, str]]) -> list[Path]:
+    """The CSVs of these (tier, protocol) in a folder like results/, in the root above it, or in that of one tier."""
+    found = []
+    for tier, name in sorted(wanted):
+        below = (folder / tier, folder / "results" / tier, folder)
+        found += [part / f"{name}.csv" for part in below if (part / f"{name}.csv").is_file()][:1]
+    return list(dict.fromkeys(found))
 
 
 def _by_cell(rows: Sequence[ResultRow]) -> dict[CellKey, list[ResultRow]]:
@@ -368,7 +403,7 @@ def _allowed(
         return (floor, given) if floor else (0.0, "an exact quantity")
     measured, origin = _measured(key, now, before, tolerance)
     if measured is None:
-        errors = [standard_error(rows, fraction=_is_share(rows)) for rows in (now, before)]
+        errors = [standard_error(rows, fraction=is_share(rows)) for rows in (now, before)]
         if all(row.stderr is not None for row in (*now, *before)) or len(before) > 1:
             measured = tolerance.z * math.hypot(*errors)
             origin = f"{tolerance.z:g} x the rows' own standard errors ({origin})"
@@ -416,16 +451,3 @@ def _factor(z: float, degrees: int) -> float:
     from scipy.special import ndtr, stdtrit
 
     return float(stdtrit(degrees, ndtr(z)))
-
-
-def _is_share(rows: Sequence[ResultRow]) -> bool:
-    """Whether the values are counts over n, as S-Acc is: 0 of 250 is then no certainty."""
-    return all(
-        row.value is not None
-        and row.n is not None
-        and row.n > 1
-        and row.stderr is not None
-        and 0 <= row.value <= 1
-        and math.isclose(row.stderr, math.sqrt(row.value * (1 - row.value) / row.n), abs_tol=1e-9)
-        for row in rows
-    )

@@ -15,7 +15,7 @@ from ..core.errors import UsageError, unknown
 from ..core.protocol import TIERS
 from ..core.results import ResultRow, read
 from ..core.verdict import standard_error
-from ..core.workspace import Workspace
+from ..core.workspace import Workspace, of_shard, row_files
 
 __all__ = ["Comparison", "Side", "compare", "select"]
 
@@ -147,6 +147,6 @@ def _text(rows: Sequence[ResultRow]) -> str:
 
 
 def _read(path: Path) -> list[ResultRow]:
-    files = sorted(path.rglob("*.csv")) if path.is_dir() else [path] if path.is_file() else []
-    files = [file for file in files if file == path or file.parent.name != "shards"]
+    files = row_files(path) if path.is_dir() else [path] if path.is_file() else []
+    files = [file for file in files if file == path or not of_shard(file)]
     return [row for file in files for row in read(file, ResultRow)]

@@ -21,7 +21,8 @@ import typst
 from ..core import progress
 from ..core.errors import UsageError
 from ..core.files import write_bytes, write_text
-from ..core.protocol import TIERS, Deviation, Protocol, Tier, load, names, published_path
+from ..core.protocol import TIERS, Deviation, Protocol, Tier, load, names
+from ..core.published import published
 from ..core.results import PublishedValue, ResultRow, read
 from ..core.trained import Trained
 from ..core.trained import read as read_trained
@@ -64,9 +65,7 @@ class Subject:
     def load(cls, name: str) -> Subject:
         """The protocol of that name. Raises UsageError if there is none."""
         full, protocol, docstring = load(name)
-        path = published_path(full)
-        published = tuple(read(path, PublishedValue)) if path.is_file() else ()
-        return cls(full, protocol, docstring, published)
+        return cls(full, protocol, docstring, tuple(published(full)))
 
     @property
     def title(self) -> str:

@@ -32,7 +32,7 @@ from ..core.errors import DataError, UsageError, unknown
 from ..core.files import write_text
 from ..core.protocol import Protocol, load
 from ..core.results import PublishedValue, ResultRow, read, write
-from ..core.workspace import Workspace
+from ..core.workspace import BY_HAND, Workspace
 from .figures import Artifacts
 from .table import ResultTable, build
 from .templating import render
@@ -223,7 +223,7 @@ def import_labels(workspace: Workspace, file: Path) -> tuple[list[Path], str]:
         )
     merged = {label.item.image: label for label in labels} | before
     write_text(path, _labels_text(name, tier, rater, merged.values()))
-    rows_path = workspace.results(tier, f"{name}_by_hand")
+    rows_path = workspace.results(tier, f"{name}{BY_HAND}")
     write(rows_path, _rows(workspace, name, tier, base), ResultRow)
     good = sum(label.success for label in labels)
     return [path, rows_path], f"{rater} judged {len(labels)} images of {name}, {good} of them right"
@@ -339,7 +339,7 @@ def _rows(
             rows.append(
                 dataclasses.replace(
                     base[cell],
-                    protocol=f"{name}_by_hand",
+                    protocol=f"{name}{BY_HAND}",
                     metric=f"{base[cell].metric} (by hand, {rater})",
                     metric_spec="by hand",
                     dialect=f"judge=hand rater={rater}",
@@ -412,7 +412,7 @@ def by_hand(
     published: Iterable[PublishedValue],
 ) -> ByHand | None:
     """What people said of the samples of a protocol; None if nobody has judged any."""
-    path = workspace.results(tier, f"{name}_by_hand")
+    path = workspace.results(tier, f"{name}{BY_HAND}")
     if not path.is_file():
         return None
     rows, raters = read(path, ResultRow), _kept(workspace, name, tier)

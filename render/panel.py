@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,11 +104,14 @@ def command_of(table: ResultTable, entry: Entry) -> str:
     # `GNM [lr=0.0003, metric.particles=10]`: made with --set
     label, _, changes = entry.model.partition(" [")
     if label not in table.protocol.models and spec:
-        words += ["--model", f"{label}={spec}"]
+        # Its options are what --set, which follows, and the tier give it: --model takes a class alone.
+        words += ["--model", f"{label}={spec.partition('(')[0]}"]
     words += ["--models", named(label), "--datasets", named(entry.dataset)]
     words += ["--metrics", named(entry.metric)]
-    for change in filter(None, changes.removesuffix("]").split(", ")):
-        words += ["--set", change if "." in change.partition("=")[0] else f"model.{change}"]
+    for change in filter(None, re.split(r", (?=[\w.]+=)", changes.removesuffix("]"))):
+        key, _, value = change.partition("=")
+        value = "none" if value == "None" else value
+        words += ["--set", f"{key if '.' in key else f'model.{key}'}={value}"]
     seeds = max([row.seed + 1 for row in entry.rows], default=table.seeds)
     return shlex.join([*words, "--seeds", str(seeds)])
 

@@ -29,6 +29,7 @@ from ..core.verdict import (
     order_agreement,
     summary,
 )
+from .latex import escape_latex
 
 # Marks on numbers are symbols and letters; superscript digits, which would read as powers, are for words only.
 CONFIDENCE_MARKS = {
@@ -630,38 +631,6 @@ def escape_markdown(text: str) -> str:
     for character in "\\`*_[]|#!~":
         text = text.replace(character, "\\" + character)
     return text
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "−": r"$-$",
-    "–": "--",
-    "†": r"$^\dagger$",
-    "‡": r"$^\ddagger$",
-    "§": r"$^\S$",
-    "¶": r"$^\P$",
-    "*": r"$^*$",
-    "β": r"$\beta$",
-}
-_LATEX |= {mark: rf"$^{{{digit}}}$" for digit, mark in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
-_LATEX |= {m: rf"$^\mathrm{{{a}}}$" for a, m in zip("abcdefghijklmnop", LETTERS, strict=True)}
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
 def _alignment(grid: Grid) -> list[str]:

@@ -111,6 +111,20 @@ class Sketch(GenerativeModel[Latents]):
         return image.view(-1, *self.shape)
 
 
+@dataclass(frozen=True)
+class SteppingConfig(SketchConfig):
+    steps: int = 2
+    reads: int | None = 3
+
+
+class Stepping(Sketch):
+    """Has steps of its own, as its training has, and an option that may be none."""
+
+    @classmethod
+    def recipe(cls, data: DatasetInfo) -> Recipe:
+        return Recipe(SteppingConfig(), Training(steps=1000, batch_size=8, lr=1e-3))
+
+
 class Branching(Sketch):
     """What it computes depends on a number that it computed: nothing that could be compiled whole."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reprise.commands._arguments import as_allowance
 from reprise.core.errors import UsageError
 from reprise.core.results import ResultRow, write
-from reprise.core.workspace import Workspace
+from reprise.core.workspace import Shard, Workspace
 from reprise.render.check import Outcome, Tolerance, check, check_folders
 from reprise.render.compare import compare, select
 
@@ -114,11 +116,57 @@ def test_folders_are_matched_by_tier_and_protocol(tmp_path: Path) -> None:
     assert check_folders(now, before).code == 0
     assert check_folders(now, before / "mini" / "p.csv").code == 0
     assert check_folders(now / "mini" / "p.csv", before).code == 0
-    assert check_folders(tmp_path / "nothing", before).code == 2
-    with pytest.raises(UsageError, match="does not exist"):
-        check_folders(now, tmp_path / "absent")
+    for pair in ((now, tmp_path / "absent"), (tmp_path / "absent", before)):
+        with pytest.raises(UsageError, match="absent does not exist"):
+            check_folders(*pair)
     with pytest.raises(UsageError, match="tier paper"):
         check_folders(now, before, tiers=["paper"])
+
+
+def test_a_folder_of_one_tier_is_a_folder_of_results_too(tmp_path: Path) -> None:
+    """`--current results/mini` beside `--against old/mini/p.csv`, and the other ways to name the same files."""
+    for name, value in {"now": 100.0, "moved": 50.0, "old": 100.0}.items():
+        write(Workspace(tmp_path / name).results("mini", "p"), [row(value=value)], ResultRow)
+    ways = ("", "results", "results/mini", "results/mini/p.csv")
+    for against in ways:
+        for current in ways:
+            reference = tmp_path / "old" / against
+            assert check_folders(tmp_path / "now" / current, reference).code == 0
+            assert check_folders(tmp_path / "moved" / current, reference).code == 1
+            with pytest.raises(UsageError, match="compared with itself"):
+                check_folders(tmp_path / "old" / current, reference)
+
+
+def test_a_folder_without_any_of_the_files_is_bad_usage(tmp_path: Path) -> None:
+    """Where some are there, the rest is missing, which is a finding."""
+    old, now = tmp_path / "old", tmp_path / "now"
+    write(old / "mini" / "p.csv", [row()], ResultRow)
+    write(old / "mini" / "q.csv", [row(protocol="q")], ResultRow)
+    write(now / "mini" / "r.csv", [row(protocol="r")], ResultRow)
+    with pytest.raises(UsageError, match=r"holds no results .* expected mini/p.csv, mini/q.csv"):
+        check_folders(now, old)
+    write(now / "mini" / "p.csv", [row()], ResultRow)
+    assert check_folders(now, old).code == 2
+
+
+@pytest.mark.parametrize(
+    "tolerance",
+    [
+        {"z": float("nan")}, {"z": float("inf")}, {"z": 0.0}, {"z": -3.0},
+        {"absolute": {"LL": float("nan")}}, {"absolute": {"LL": float("inf")}},
+        {"absolute": {"LL": -1.0}}, {"absolute": {"LLL": 5.0}},
+    ],
+)  # fmt: skip
+def test_no_tolerance_lets_everything_pass(tolerance: dict[str, Any]) -> None:
+    """500 nats less hold for nobody, and an allowance for a metric that is none is not passed over."""
+    with pytest.raises(UsageError):
+        check([row(value=-400.0)], [row()], Tolerance(**tolerance))
+
+
+@pytest.mark.parametrize("text", ["5000", "=5000", "LL=", "LL=much"])
+def test_an_allowance_names_its_metric(text: str) -> None:
+    with pytest.raises(UsageError, match="expected METRIC=X"):
+        as_allowance(text)
 
 
 def test_two_tiers_two_files_and_two_models_lie_side_by_side(tmp_path: Path) -> None:
@@ -139,6 +187,20 @@ def test_two_tiers_two_files_and_two_models_lie_side_by_side(tmp_path: Path) -> 
     assert "+3" in str(files)
     with pytest.raises(UsageError, match="did you mean 'GNM'"):
         select(place, "GNMM")
+
+
+def test_a_folder_of_results_is_compared_with_measured_noise_in_it(tmp_path: Path) -> None:
+    for name, value in {"old": 100.0, "new": 101.0}.items():
+        place = Workspace(tmp_path / name)
+        write(place.results("mini", "p"), [row(value=value)], ResultRow)
+        shutil.copy(Path(__file__).parent.parent / "results" / "noise.csv", place.noise)
+        write(place.results("mini", "p", Shard(1, 2)), [row(value=value)], ResultRow)
+    for below in ("", "results"):
+        sides = [
+            select(Workspace(tmp_path), str(tmp_path / name / below)) for name in ("old", "new")
+        ]
+        assert [line.difference for line in compare(*sides).lines] == [1.0]
+        assert all(len(side.rows) == 1 for side in sides)  # those of shards would count twice
 
 
 def test_a_comparison_says_where_the_two_are_not_the_same_quantity(tmp_path: Path) -> None:

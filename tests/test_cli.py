@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 import time
@@ -60,6 +61,17 @@ BAD = {
     ],
     "no protocol was named": ["run"],
     "unknown paper 'gmn'; did you mean 'gnm'": ["run", "--all", "gmn"],
+    "unknown paper ''": ["run", "tiny", "--all", ""],
+    "--set training.steps was given twice": [
+        "run", "tiny", "--set", "training.steps=5", "--set", "training.steps=6",
+    ],
+    "--set training.lr and --set model.lr are the same option": [
+        "run", "tiny", "--set", "training.lr=1", "--set", "model.lr=2",
+    ],
+    "--slurm account was given twice": [
+        "run", "tiny", "--executor", "slurm", "--slurm", "account=a", "--slurm", "account=b",
+    ],
+    "--allow LL was given twice": ["check", "--against", ".", "--allow", "LL=1", "--allow", "LL=2"],
     "expected KEY=VALUE": ["run", "tiny", "--set", "model.lr"],
     "expected LABEL=MODULE:CLASS": ["run", "tiny", "--model", "laboratory:Sketch"],
     "cannot import 'no_such_lab'": ["run", "tiny", "--model", "X=no_such_lab:SLATE"],
@@ -91,6 +103,9 @@ def test_bad_input_gets_one_sentence_and_exit_code_3(
         ["run", "tiny", "--tier", "huge"],
         ["run", "tiny", "--budget", "soon"],
         ["run", "tiny", "--seeds", "0"],
+        ["run", "tiny", "--models", ""],  # a shell variable that is not set
+        ["run", "tiny", "--datasets", " , "],
+        ["noise", "tiny", "--sources", ""],
         ["run", "tiny", "--device", "tpu"],
         ["dance"],
     ],
@@ -102,6 +117,44 @@ def test_a_command_that_cannot_be_read_exits_with_3(
         cli.main(arguments)
     assert stopped.value.code == 3
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def _parsers() -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (
+        action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return dict(commands.choices)
+
+
+@pytest.mark.parametrize("command", _parsers())
+def test_the_beginning_of_an_option_is_not_the_option(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--seed 5` would be `--seeds 5`, five times the work and another row."""
+    known = [name for name in _parsers()[command]._option_string_actions if name[:2] == "--"]
+    for option in known:
+        begun = {option[:length] for length in range(3, len(option))} - set(known)
+        for begin in begun:
+            for words in ([begin, "5"], [f"{begin}=5"], ["--root", "x", begin]):
+                with pytest.raises(SystemExit) as stopped:
+                    cli.main([command, *words])
+                assert stopped.value.code == 3
+                err = capsys.readouterr().err
+                assert f"unknown option {begin!r}" in err
+                assert err.count("\n") == 1
+
+
+def test_a_mistyped_option_is_told_with_the_one_that_was_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, meant in (
+        (["run", "tiny", "--seed", "5"], "--seeds"),
+        (["run", "tiny", "--metric=Bound"], "--metrics"),
+        (["check", "--agianst", "x"], "--against"),  # before what is required and lacks
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert f"did you mean {meant!r}?" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_named(
@@ -223,6 +276,42 @@ def test_of_several_protocols_each_makes_what_it_has_of_the_labels_that_were_nam
         )  # the one has no SPACE, the other no such number
     mine = asked("--models", "Mine", "--model", "Mine=gnm")
     assert mine == {"gnm_presence": ("Mine",), "gnm_detections": ("Mine",)}
+
+
+def test_of_several_protocols_each_is_changed_where_it_has_the_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Figure 2 has samples and no particles; a key that none of the protocols has is still an error."""
+
+    def asked(*words: str) -> dict[str, tuple[tuple[str, str], ...]]:
+        only = ["--models", "VAE", "--datasets", "MNIST-4"]
+        arguments = cli.parser().parse_args(["run", "gnm_table1", "gnm_figure2", *only, *words])
+        found = run.requests_of(arguments, run.protocols_asked(arguments))
+        return {request.protocol: request.changes for request in found}
+
+    particles, steps = ("metric.particles", "2"), ("training.steps", "9")
+    both = asked("--set", "metric.particles=2", "--set", "training.steps=9")
+    assert both == {"gnm_table1": (particles, steps), "gnm_figure2": (steps,)}
+    err = capsys.readouterr().err
+    assert err == "--set metric.particles changes nothing of: gnm_figure2\n"
+    assert asked("--set", "training.steps=9") == dict.fromkeys(both, (steps,))
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UsageError, match=r"'metric.particle'; did you mean 'metric.particles'"):
+        asked("--set", "metric.particle=2")
+
+
+def test_a_report_of_what_has_no_results_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _one_row(tmp_path, 2_930_708)
+    for tier in ([], ["--tier", "demo"]):
+        asked = ["report", "gnm_supp_table3", "gnm_figure2", *tier, "--root", str(tmp_path)]
+        assert cli.main(asked) == 3
+        out, err = capsys.readouterr()
+        assert "gnm_figure2.csv does not exist; `run_protocol gnm_figure2 --tier demo`" in err
+        assert out == ""
+    assert not (tmp_path / "reports").exists()
+    assert cli.main(["report", "gnm_supp_table3", "--root", str(tmp_path)]) == 0
 
 
 def test_all_of_a_paper_are_its_protocols_and_no_others() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from reprise.cli import parser
+from reprise.commands._arguments import as_addition, as_change
 from reprise.commands.run import request_of
+from reprise.core.errors import UsageError
 from reprise.core.protocol import load
 from reprise.core.workspace import Workspace
 from reprise.launch.plan import Request, plan
@@ -19,6 +21,17 @@ from reprise.render.table import build
 ONE = Request("gnm_table1", "demo", models=("VAE",), datasets=("MNIST-4",), metrics=("LL",))
 
 
+def own(label: str, *changes: str, seeds: int | None = None) -> Request:
+    """A visitor's model, changed with --set."""
+    return dataclasses.replace(
+        ONE,
+        models=(label,),
+        seeds=seeds,
+        changes=tuple(map(as_change, changes)),
+        extra=(as_addition(f"{label}=laboratory:Stepping"),),
+    )
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -26,9 +39,19 @@ ONE = Request("gnm_table1", "demo", models=("VAE",), datasets=("MNIST-4",), metr
         dataclasses.replace(ONE, changes=(("model.lr", "3e-4"), ("metric.particles", "10"))),
         Request("gnm_table1", "demo", ("GNM (as coded)",), ("MNIST-10",), ("LL",), seeds=2),
         Request("dmvae_figure4", "demo", ("DM-VAE, γ=0",), seeds=1),  # a comma within a label
+        own("Mine"),
+        own("Mine", "model.latents=4", "training.steps=7", "metric.particles=3", seeds=2),
+        own("Mine, γ=0 (it's \"b\")", "model.sigma=3e-1"),
+        own("γ=0, lr=1", "training.lr=1e-5", "dataset.canvas=128"),
+        own("Mine", "model.reads=none", "model.steps=4"),
+        own("Mine", "training.steps=4"),
+        own("Mine", "training.steps=4", "model.steps=5", "model.reads=2"),
     ],
 )  # fmt: skip
-def test_the_command_beside_a_number_plans_the_same_cells(asked: Request, tmp_path: Path) -> None:
+def test_the_command_beside_a_number_plans_the_same_cells(
+    asked: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # where a visitor's own module would be
     planned = plan(asked, Workspace(tmp_path)).cells
     rows = [dataclasses.replace(cell.row, value=1.0) for cell in planned]
     name, protocol, _ = load(asked.protocol)
@@ -39,3 +62,9 @@ def test_the_command_beside_a_number_plans_the_same_cells(asked: Request, tmp_pa
     again = plan(request_of(parser().parse_args(["run", *words[1:]])), Workspace(tmp_path)).cells
     assert [cell.id for cell in again] == [cell.id for cell in planned]
     assert [cell.row.key for cell in again] == [cell.row.key for cell in planned]
+
+
+@pytest.mark.parametrize("label", ["GNM [mine]", "Mine [", "a\\,b"])
+def test_a_label_that_could_not_be_told_from_a_changed_one_is_refused(label: str) -> None:
+    with pytest.raises(UsageError, match="choose another"):
+        as_addition(f"{label}=laboratory:Sketch")

@@ -8,6 +8,7 @@ import hashlib
 import html.parser
 import os
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,15 @@ from reprise.core.protocol import (
     published_path,
     through_training,
 )
+from reprise.core.published import published
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
 from reprise.render.figures import Artifacts, _panels, curves
 from reprise.render.figures import gallery as gallery_figure
+from reprise.render.latex import escape_latex
 from reprise.render.table import (
     build,
-    escape_latex,
     escape_markdown,
     long,
     pivot,
@@ -102,13 +104,15 @@ def values(protocol: str = "p", **changes: Any) -> list[ResultRow]:
     }
     for (label, name), value in numbers.items():
         for seed, shift in enumerate((-0.001, 0.0, 0.001)):
+            mean = value * (1 + shift)
             rows.append(
                 dataclasses.replace(
                     base,
                     model=label,
                     metric=name,
                     seed=seed,
-                    value=value * (1 + shift),
+                    value=mean,
+                    stderr=(mean * (1 - mean) / 250) ** 0.5 if name == "S-Acc" else base.stderr,
                     run=f"{label.lower()}-mnist4-s{seed}-0000000{seed}",
                     cell=f"c{seed}",
                 )
@@ -170,6 +174,31 @@ def test_the_markdown_and_latex_pages_read_as_the_committed_ones_do(tmp_path: Pa
         if os.environ.get("REPRISE_GOLDEN") == "write":
             write_bytes(golden, text)
         assert text.decode() == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_latex_table_of_every_protocol_is_ascii(name: str) -> None:
+    """pdflatex stops at a bare γ."""
+    full, protocol, _ = load(name)
+    for tier in ("mini", "paper"):
+        rows = [] if tier == "paper" else rows_at_hand(full)
+        assert to_latex(build(full, protocol, rows, published(full), tier)).isascii()
+
+
+def rows_at_hand(name: str) -> list[ResultRow]:
+    path = Path(__file__).parent.parent / "results" / "mini" / f"{name}.csv"
+    return read(path, ResultRow) if path.is_file() else []
+
+
+def test_every_greek_letter_of_a_label_is_one_in_latex() -> None:
+    plain = re.compile(r"GREEK (SMALL|CAPITAL) LETTER (FINAL )?[A-Z]+")
+    letters = [c for c in map(chr, range(0x391, 0x3CA)) if plain.fullmatch(unicodedata.name(c, ""))]
+    assert len(letters) == 49  # both cases of 24, and the final sigma
+    found = [escape_latex(letter) for letter in letters]
+    assert all(text.isascii() for text in found)
+    for letter, text in zip(letters, found, strict=True):
+        name = unicodedata.name(letter).rpartition(" ")[2].lower().replace("lamda", "lambda")
+        assert len(text) == 1 or name in text.lower()
 
 
 def test_a_second_report_changes_no_byte(tmp_path: Path) -> None:

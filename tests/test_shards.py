@@ -126,6 +126,57 @@ def test_rows_that_differ_in_where_and_how_long_are_one(tmp_path: Path) -> None:
     assert results.read(merged[0].path, ResultRow) == [BASE]
 
 
+def test_a_shard_without_a_run_is_not_missing(tmp_path: Path) -> None:
+    """Three machines and two runs: the third has a file without a row, wherever the files were copied to."""
+    place = Workspace(tmp_path)
+    paths = [place.results("mini", "gnm_table1", Shard(i, 3)) for i in (1, 2, 3)]
+    for path, rows in zip(paths, ([BASE], [replace(BASE, seed=1)], []), strict=True):
+        results.write(path, rows, ResultRow)
+    copies = tmp_path / "mail"
+    shutil.copytree(paths[0].parent, copies)
+    for named in ((), paths, [paths[0].parent], [tmp_path], [copies]):
+        ((one,), _) = merge(place, named)
+        assert (one.rows, one.missing) == (2, ()), named
+    paths[2].unlink()
+    ((one,), _) = merge(place)
+    assert one.missing == ("3/3",)
+
+
+def test_a_shard_that_was_joined_before_is_not_missing(tmp_path: Path) -> None:
+    first = shard(tmp_path, 1, [BASE])
+    second = shard(tmp_path, 2, [replace(BASE, seed=1)])
+    place = Workspace(tmp_path)
+    assert merge(place, [first])[0][0].missing == ("2/2",)  # its rows are in nothing yet
+    assert merge(place)[0][0].missing == ()
+    for path in (first, second):
+        assert merge(place, [path])[0][0].missing == ()
+    shard(tmp_path, 2, [replace(BASE, seed=1), replace(BASE, seed=2)])
+    assert merge(place, [first])[0][0].missing == ("2/2",)
+
+
+def test_files_without_any_row_are_nothing_to_join(tmp_path: Path) -> None:
+    shard(tmp_path, 1, [])
+    with pytest.raises(UsageError, match="hold no rows"):
+        merge(Workspace(tmp_path))
+    assert not Workspace(tmp_path).results("mini", "gnm_table1").exists()
+
+
+def test_measured_noise_and_what_people_judged_are_no_shards(tmp_path: Path) -> None:
+    """They stand below results/ as well, and a folder is joined with them in it."""
+    shard(tmp_path, 1, [BASE])
+    shard(tmp_path, 2, [replace(BASE, seed=1)])
+    place = Workspace(tmp_path)
+    shutil.copy(Path(__file__).parent.parent / "results" / "noise.csv", place.noise)
+    hand = place.results("mini", "gnm_table1_by_hand")
+    judged = replace(BASE, protocol=hand.stem, metric="S-Acc (by hand, AB)", metric_spec="by hand")
+    results.write(hand, [judged], ResultRow)
+    for folder in (tmp_path, tmp_path / "results"):
+        assert [one.rows for one in merge(place, [folder])[0]] == [2]
+    assert results.read(hand, ResultRow) == [judged]
+    with pytest.raises(UsageError, match="`reprise label import` makes it"):
+        merge(place, [hand])
+
+
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
 def test_a_cell_that_failed_gives_way_to_one_that_did_not(
     order: tuple[int, int], tmp_path: Path

@@ -39,6 +39,14 @@ def rows(*values: float, **changes: Any) -> list[ResultRow]:
     return [row(value, seed, **changes) for seed, value in enumerate(values)]
 
 
+def shares(*values: float, n: int, ddof: int = 0) -> list[ResultRow]:
+    """Of n things each is right or wrong."""
+    return [
+        row(value, seed, n=n, stderr=(value * (1 - value) / (n - ddof)) ** 0.5)
+        for seed, value in enumerate(values)
+    ]
+
+
 def printed(text: str, value: float | None = None, **changes: Any) -> PublishedValue:
     value = float(text.lstrip("<>")) if value is None else value
     changes = {"better": "higher", **changes}
@@ -91,10 +99,8 @@ def test_widening_noise_never_makes_a_pass_out_of_a_failure_nor_certainty_out_of
 
 def test_more_evaluation_noise_of_ours_never_widens_the_margin() -> None:
     published = printed("0.824", n=250)
-    assert margin_of(published, rows(0.8, stderr=0.01, n=250)) == margin_of(
-        published, rows(0.8, stderr=0.5, n=4)
-    )
-    sharp, blunt = rows(0.82, 0.83, 0.82, stderr=0.001), rows(0.82, 0.83, 0.82, stderr=0.2)
+    sharp, blunt = shares(0.82, 0.83, 0.82, n=100_000), shares(0.82, 0.83, 0.82, n=4)
+    assert margin_of(published, sharp) == margin_of(published, blunt) == margin_of(published)
     assert verdict(sharp, published) is Verdict.EQUIVALENT
     assert verdict(blunt, published) is Verdict.INCONCLUSIVE
 
@@ -105,6 +111,55 @@ def test_a_smaller_test_set_of_ours_does_not_widen_the_margin() -> None:
     small = rows(10450, stderr=60 / 60**0.5, n=60)
     assert margin_of(published, large)[0] == pytest.approx(2 * 60 / 6000**0.5)
     assert margin_of(published, small)[0] == pytest.approx(margin_of(published, large)[0])
+
+
+@pytest.mark.parametrize("n", [250, 10_000])
+def test_a_verdict_stands_when_all_numbers_are_shifted(n: int) -> None:
+    """A squared error lies between 0 and 1 and is no count of successes, of however many images."""
+    words = []
+    for shift in (0.0, 1.0, -1.0, 50.0):
+        values = [0.0170 + shift, 0.0171 + shift, 0.0172 + shift]
+        judged = judge(
+            rows(*values, stderr=1e-4, n=n, better="lower"),
+            printed(f"{0.0154 + shift:.4f}", n=n, better="lower"),
+            tier="paper",
+            seeds=3,
+        )
+        words.append((judged.verdict, judged.margin_origin))
+        assert judged.margin == pytest.approx(2e-4, rel=1e-6)
+    assert set(words) == {words[0]}
+    assert words[0][0] is Verdict.WORSE
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_a_count_is_told_by_how_far_its_examples_spread(ddof: int) -> None:
+    """Whatever the number of examples; and of none or all of them the printed digits tell, if they can."""
+    for n in (250, 10_000):
+        _, origin = margin_of(printed("0.824", n=n), shares(0.80, 0.81, n=n, ddof=ddof))
+        assert "binomial" in origin
+        _, origin = margin_of(printed("0.824", n=n), rows(0.80, 0.81, stderr=0.001, n=n))
+        assert "binomial" not in origin
+    none, one = (shares(*[p] * 5, n=n, ddof=ddof) for p, n in ((0.0, 250), (1.0, 704)))
+    assert "binomial" in margin_of(printed("0.000", n=250), none)[1]
+    assert verdict(none, printed("0.000", n=250)) is Verdict.EQUIVALENT
+    # One stroke on every digit is a count of strokes, and five seeds that agree so far show no spread.
+    assert verdict(one, printed("1.0", n=704)) is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [("0.984", 5e-4), (".65", 5e-3), (">2000", 0.5), ("10,964", 0.5), ("~79%", 5e-3), ("73.5%", 5e-4),
+     ("2.9M", 5e4), ("1.2k", 50.0), ("12k", 500.0), ("−4.50", 5e-3)],
+)  # fmt: skip
+def test_half_of_the_last_digit_is_in_the_unit_that_is_printed(text: str, half: float) -> None:
+    assert printed(text, value=1.0).resolution == pytest.approx(half)
+
+
+@pytest.mark.parametrize("text", ["", "N/A", "1.2B", "1.2e3", "about 3", "M", "-"])
+def test_what_is_no_printed_number_has_no_digits_and_no_verdict(text: str) -> None:
+    value = printed(text, value=1.0)
+    assert value.resolution is None
+    assert verdict(rows(1.0, 1.0, 1.001), value) is Verdict.INCOMPARABLE
 
 
 def test_verdicts_mirror_when_all_signs_do() -> None:
@@ -263,7 +318,7 @@ def test_order_leaves_open_what_bounds_leave_open() -> None:
 
 
 def test_verdicts_and_reports_start_without_torch() -> None:
-    modules = "core.verdict render.table render.figures render.document render.check render.compare"
+    modules = "core.published core.verdict render.table render.figures render.document render.check render.compare"
     imports = "; ".join(f"import reprise.{name}" for name in modules.split())
     code = f"import sys; {imports}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
