@@ -92,7 +92,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "GNM's fixed priors are computed and left out", "models/gnm/__init__.py",
-        "kl_global_weighted + kl_structure + fixed", "kl_global_weighted + kl_structure",
+        "beta * kl_global + kl_structure + fixed", "beta * kl_global + kl_structure",
     ),
     Mutant(
         "beta is ignored", "models/gnm/__init__.py",
