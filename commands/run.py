@@ -20,8 +20,8 @@ from ._arguments import as_addition, as_change, as_count, as_labels, as_seconds,
 from ._common import FAILED, HOLDS, INTERRUPTED, USAGE, Add, mebibytes, published_of, say
 
 if TYPE_CHECKING:
-    from ..launch.executors import Place
-    from ..launch.plan import Job, Request
+    from ..launch.executors import Outcome, Place
+    from ..launch.plan import Job, Plan, Request
 
 
 def add_to(add: Add) -> None:
@@ -130,7 +130,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.executor != "slurm":  # there, workers begin elsewhere
         warm_up()
-    from ..launch.executors import Place, local
+    from ..launch.executors import Outcome, Place, local
     from ..launch.plan import collect, merged, plan
     from ..launch.shards import part
 
@@ -148,6 +148,8 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     asked = asked_of_slurm(arguments)
     plans = part([plan(request, workspace) for request in requests], arguments.shard)
+    for trouble in dict.fromkeys(trouble for todo in plans for trouble in todo.troubles):
+        say(f"left out: {trouble}")
     for todo in plans:
         say(
             f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
@@ -188,10 +190,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 print_report(workspace, todo.tier, todo.name)
             else:
                 print(workspace.results(todo.tier, todo.name, arguments.shard))
-    if outcome is None:
-        return HOLDS
-    plans = part([plan(request, workspace) for request in requests], arguments.shard)
-    return _end(merged(plans), outcome)
+    if outcome is not None:
+        plans = part([plan(request, workspace) for request in requests], arguments.shard)
+    return _end(plans, outcome or Outcome())
 
 
 def protocols_asked(arguments: argparse.Namespace) -> list[str]:
@@ -276,17 +277,22 @@ def asked_of_slurm(arguments: argparse.Namespace) -> Any:
     return asked
 
 
-def _end(left: Sequence[Job], outcome: Any) -> int:
-    """Say what failed and what is left."""
+def _end(plans: Sequence[Plan], outcome: Outcome) -> int:
+    """Say what failed and what is left; a cell that was asked for and has diverged, now or before, is no success."""
+    from ..launch.plan import merged
+
+    left = merged(plans)
+    asked = {planned.id for plan in plans for planned in plan.cells}
+    diverged = asked & {cell for plan in plans for cell in plan.diverged}
     for trouble in outcome.troubles:
         print(f"reprise: {trouble}", file=sys.stderr)
     if outcome.failed:
         say(
             f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
         )
-    if outcome.diverged:
+    if diverged:
         say(
-            f"{outcome.diverged} cells diverged; their rows say where, and calling again changes nothing"
+            f"{len(diverged)} cells diverged; their rows say where, and calling again changes nothing"
         )
     if outcome.stopped or outcome.interrupted:
         why = "interrupted" if outcome.interrupted else "the budget is over"
@@ -297,7 +303,7 @@ def _end(left: Sequence[Job], outcome: Any) -> int:
         return INTERRUPTED
     if outcome.mendable:
         return USAGE
-    return FAILED if outcome.failed or outcome.diverged else HOLDS
+    return FAILED if outcome.failed or diverged else HOLDS
 
 
 def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:

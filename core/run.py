@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from .dataset import Dataset
 from .errors import ContractError, UsageError, unknown
 from .model import GenerativeModel, Recipe, Training
 from .randomness import stream
+from .sources import source
 from .spec import Spec, Value, build, checked, load
 
 
@@ -121,11 +123,39 @@ class Run:
         for f in dataclasses.fields(self.recipe.config):
             if f.metadata.get("evaluation"):
                 del config[f.name]
-        return {
+        settings = {
             "model": config,
             "training": self.recipe.training.settings(),
             "dataset": dataclasses.asdict(self.data),  # type: ignore[call-overload]  # every Dataset is a dataclass
         }
+        code = {"model": source(self.model_class), "dataset": source(type(self.data))}
+        if visitors := {part: digest for part, digest in code.items() if digest}:
+            settings["source"] = visitors
+        return settings
+
+    def changed(self, then: Mapping[str, Mapping[str, Any]]) -> str:
+        """What has changed since something was made under the settings `then`, and the remedy; "" if nothing has.
+
+        An option that there was not yet stands at its default: who adds one whose default changes what was done before
+        raises the version. One that is no longer among the settings changes no weights any more.
+        """
+        now = json.loads(json.dumps(self.settings))
+        _, _, model = self.identity["model"]
+        _, _, dataset = self.identity["dataset"]
+        chosen = {"model": model, "dataset": dataset, "training": self.identity["training"]}
+        for part in now:
+            before = then.get(part, {}) if part == "source" else then[part]
+            for key in sorted(now[part]):
+                old, new = before.get(key, "absent"), now[part][key]
+                if old == new or (old == "absent" and key not in chosen.get(part, {})):
+                    continue
+                of_data = part == "dataset" or (part, key) == ("source", "dataset")
+                name = self.dataset.name if of_data else self.model.name
+                what = f"{part}.{key}={old!r}, which now reads {new!r}"
+                if part == "source":
+                    what = f"other code of {name} than it has now,"
+                return f"{what} under the same name; raise the version of {name}"
+        return ""
 
     @cached_property
     def id(self) -> str:

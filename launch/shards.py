@@ -8,7 +8,6 @@ writes `results/<tier>/shards/<protocol>.2-of-4.csv`; brought together in one fo
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ from ..core.results import TIMING, ResultRow
 from ..core.run import Run
 from ..core.workspace import Shard, Workspace
 from . import cells
-from .plan import DONE, Plan, in_order
+from .known import DONE, SHARD
+from .plan import Plan, in_order
 
 # Where a row was made may differ between two measurements of one cell; everything else is the number or its meaning.
 MAY_DIFFER = {*TIMING, "device"}
-NAME = re.compile(r"(?P<protocol>\w+)\.(?P<index>\d+)-of-(?P<count>\d+)")
 
 
 def part(plans: Sequence[Plan], shard: Shard | None) -> list[Plan]:
@@ -157,7 +156,7 @@ def _missing(files: Iterable[Path]) -> tuple[str, ...]:
     """The shards that belong to those that are there: `2/4` beside `1/4`, `3/4` and `4/4`."""
     there: dict[int, set[int]] = {}
     for path in files:
-        if named := NAME.fullmatch(path.stem):
+        if named := SHARD.fullmatch(path.stem):
             there.setdefault(int(named["count"]), set()).add(int(named["index"]))
     return tuple(
         str(Shard(index, count))

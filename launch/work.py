@@ -23,7 +23,7 @@ import torch
 
 from ..core import spec
 from ..core.dataset import Dataset
-from ..core.errors import ContractError, DataError, NothingToMeasure, UsageError
+from ..core.errors import ContractError, DataError, NothingToMeasure, StaleError, UsageError
 from ..core.files import write_text
 from ..core.metric import Measurement, Metric, TrainingMetric
 from ..core.model import GenerativeModel
@@ -35,7 +35,8 @@ from ..training.checkpoint import Checkpoint
 from ..training.engine import Engine, computing
 from ..training.fit import LOG, Stop, fit, read_log
 from . import cells
-from .plan import DONE, Job, Planned
+from .known import DONE, described
+from .plan import Job, Planned
 from .provenance import Provenance
 
 Tell = Callable[[str, str], None]
@@ -96,7 +97,6 @@ def _work(
         write_text(folder / f"error-{planned.id}.txt", "".join(traceback.format_exception(error)))
         _write(workspace, run, planned, {**common, "status": "failed", "note": sentence(error)})
 
-    write_text(folder / "run.json", json.dumps(_description(run), indent=1, sort_keys=True) + "\n")
     # The other holder of the lock, if there was one, may have done our work.
     todo = [planned for planned in job.cells if not _is_done(workspace, run, planned)]
     for planned in job.cells:
@@ -105,6 +105,7 @@ def _work(
     if not todo:
         return Ended("finished")
     try:
+        _describe(run, workspace)
         fitted = fit(
             run, engine, folder, stop=stop, checkpoint_every=checkpoint_every, commit=str(made_by)
         )
@@ -243,12 +244,23 @@ def _write(workspace: Workspace, run: Run, planned: Planned, measured: dict[str,
     cells.write(workspace, run.id, planned.id, {"dialect": planned.row.dialect, **measured})
 
 
-def _description(run: Run) -> dict[str, Any]:
-    """run.json: for people. The checkpoint has the same and is what counts."""
-    return {
+def _describe(run: Run, workspace: Workspace) -> None:
+    """Write run.json: for people, and for whoever asks later what the cells of this folder were made with.
+
+    Raises StaleError where the folder has weights or finished cells that were made under other settings.
+    """
+    folder = workspace.run(run.id)
+    if (then := described(folder)) is not None and (changed := run.changed(then)):
+        names = [path.stem for path in (folder / "cells").glob("*.json")]
+        stored = [cells.read(workspace, run.id, name) for name in names]
+        finished = any(cell is not None and cell["status"] in DONE for cell in stored)
+        if finished or (folder / checkpoint.FILE).exists():
+            raise StaleError(f"{folder} was made with {changed}, or delete {folder} to train again")
+    description = {
         "id": run.id,
         "model": str(run.model),
         "dataset": str(run.dataset),
         "identity": run.identity,
         "settings": run.settings,
     }
+    write_text(folder / "run.json", json.dumps(description, indent=1, sort_keys=True) + "\n")

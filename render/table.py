@@ -307,7 +307,7 @@ def _entry(
     # A cell without a published value is written as those of its metric are.
     unit = "%" if percent else ""
     number = _Number(printed.printed if printed else unit, decimals, is_exact(rows))
-    if judgement.verdict is Verdict.MISSING:
+    if judgement.mean is None:
         ours, seeds_text = _hole(rows, judgement, pending, seeds, number, notes), ""
     else:
         bound = ">" if any(row.censored for row in rows) else ""
@@ -329,7 +329,7 @@ def _entry(
         size = f"{judgement.margin:.3g}" if judgement.margin < 1000 else f"{judgement.margin:,.0f}"
         margin = Text(size, notes.letter(origin))
     verdict = Text(NO_VALUE)
-    if printed is not None or judgement.verdict is Verdict.MISSING:
+    if printed is not None or judgement.mean is None:
         explained = judgement.verdict in (Verdict.INCOMPARABLE, Verdict.INCONCLUSIVE)
         mark = notes.number(judgement.reason) if explained else ""
         verdict = Text(judgement.verdict.value, mark)
