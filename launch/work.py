@@ -94,7 +94,8 @@ def _work(
     }
 
     def fail(planned: Planned, error: BaseException) -> None:
-        write_text(folder / f"error-{planned.id}.txt", "".join(traceback.format_exception(error)))
+        told = "".join(traceback.format_exception(error))
+        write_text(folder / f"error-{planned.id}.txt", _written(told))
         _write(workspace, run, planned, {**common, "status": "failed", "note": sentence(error)})
 
     # The other holder of the lock, if there was one, may have done our work.
@@ -193,6 +194,7 @@ def _measure(
         raise ContractError(
             f"{planned.cell.metric.name} returned {type(found).__name__}; expected a Measurement"
         )
+    found.checked(planned.cell.metric.name)
     if not math.isfinite(found.value):
         raise ArithmeticError(f"the value is {found.value}, not a finite number")
     artifact, digest = cells.write_arrays(workspace, run.id, planned.id, found.arrays)
@@ -228,10 +230,15 @@ def trained(run: Run, weights: Checkpoint, engine: Engine) -> GenerativeModel[An
 
 def sentence(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split())
+    text = _written(" ".join(str(error).split()))
     if isinstance(error, UsageError):
         return text
     return f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__
+
+
+def _written(text: str) -> str:
+    """Text that can be written as UTF-8: the name of a file, in a message, may be bytes of any kind."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_done(workspace: Workspace, run: Run, planned: Planned) -> bool:

@@ -84,8 +84,8 @@ class Entry:
 
     @property
     def has_number(self) -> bool:
-        """Whether all seeds were measured."""
-        return self.judgement.verdict is not Verdict.MISSING
+        """Whether all seeds were measured, and of one thing."""
+        return self.judgement.mean is not None
 
     @property
     def kind(self) -> str:
