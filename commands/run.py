@@ -158,7 +158,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(plans) > 1:
         say(f"all of them: {sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs")
     if arguments.dry_run:
-        return _dry_run(jobs, workspace, place)
+        code = _dry_run(jobs, workspace, place)
+        return USAGE if _tell_broken(plans) else code
 
     def collect_all() -> None:
         for todo in plans:
@@ -286,10 +287,9 @@ def _end(plans: Sequence[Plan], outcome: Outcome) -> int:
     diverged = asked & {cell for plan in plans for cell in plan.diverged}
     for trouble in outcome.troubles:
         print(f"reprise: {trouble}", file=sys.stderr)
-    if outcome.failed:
-        say(
-            f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
-        )
+    broken = _tell_broken(plans)
+    if failed := outcome.failed + broken:
+        say(f"{failed} cells failed; their rows say why, and calling again tries them again")
     if diverged:
         say(
             f"{len(diverged)} cells diverged; their rows say where, and calling again changes nothing"
@@ -301,9 +301,17 @@ def _end(plans: Sequence[Plan], outcome: Outcome) -> int:
         )
     if outcome.interrupted:
         return INTERRUPTED
-    if outcome.mendable:
+    if outcome.mendable or broken:
         return USAGE
     return FAILED if outcome.failed or diverged else HOLDS
+
+
+def _tell_broken(plans: Sequence[Plan]) -> int:
+    """Say which models' code cannot be read; how many cells that costs."""
+    broken = [planned for plan in plans for planned in plan.broken]
+    for note in dict.fromkeys(planned.row.note for planned in broken):
+        print(f"reprise: {note}", file=sys.stderr)
+    return len(broken)
 
 
 def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:

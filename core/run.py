@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from .dataset import Dataset
-from .errors import ContractError, UsageError, unknown
-from .model import GenerativeModel, Recipe, Training
+from .errors import ContractError, UsageError, told, unknown
+from .model import GenerativeModel, Recipe, Training, checked_recipe
 from .randomness import stream
 from .sources import source
 from .spec import Spec, Value, build, checked, load
@@ -52,12 +52,13 @@ class Run:
     @cached_property
     def published(self) -> Recipe:
         """The recipe as the model's file gives it, before this run's changes."""
-        recipe = self.model_class.recipe(self.data.info)
-        if not isinstance(recipe, Recipe) or not dataclasses.is_dataclass(recipe.config):
-            raise ContractError(
-                f"{self.model.name}.recipe must return a Recipe(config, training) whose config is a dataclass"
-            )
-        return recipe
+        try:
+            recipe = self.model_class.recipe(self.data.info)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise ContractError(f"{self.model.name}.recipe raised {told(error)}") from error
+        return checked_recipe(recipe, self.model.name)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -71,9 +72,13 @@ class Run:
                 f"model.{sorted(wrong)[0]}",
                 [f"model.{key}" for key in config_keys | training_keys],
             )
-        config = dataclasses.replace(
-            self.published.config, **checked(type(self.published.config), options, "model")
-        )
+        chosen = checked(type(self.published.config), options, "model")
+        try:
+            config = dataclasses.replace(self.published.config, **chosen)
+        except UsageError:
+            raise
+        except Exception as error:  # the config's own check
+            raise UsageError(f"{self.model} cannot be: {told(error)}") from error
         training = dataclasses.replace(
             self.published.training, **checked(Training, dict(self.training), "training")
         )

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from ..core import protocol as protocols
 from ..core import results, spec
-from ..core.errors import ContractError, StaleError, UsageError, unknown
+from ..core.errors import BrokenCodeError, ContractError, StaleError, UsageError, unknown
 from ..core.metric import Metric
 from ..core.model import Training
 from ..core.protocol import TIERS, Cell, Protocol, TierName
@@ -55,7 +55,8 @@ class Request:
 class Planned:
     """A cell with every option resolved. row: its columns that say what it is.
 
-    run: None for a cell that will not be measured; then `row` has its status and note already.
+    run: None for a cell that will not be measured; then `row` has its status and note already ("failed" where the
+    model's code cannot be read).
     """
 
     cell: Cell
@@ -93,6 +94,11 @@ class Plan:
     troubles: tuple[str, ...] = ()
 
     @cached_property
+    def broken(self) -> tuple[Planned, ...]:
+        """The cells whose model's code cannot be read, or gives no recipe."""
+        return tuple(planned for planned in self.cells if _is_broken(planned))
+
+    @cached_property
     def missing(self) -> int:
         """How many cells remain."""
         return sum(len(job.cells) for job in self.jobs)
@@ -113,7 +119,8 @@ def plan(request: Request, workspace: Workspace) -> Plan:
         _resolve(cell, request.tier, protocol, changes)
         for cell in protocol.cells(name, seeds, request.tier)
     )
-    changes.check_used()
+    if not any(_is_broken(p) for p in planned):  # what fits its options nobody knows
+        changes.check_used()
     planned = tuple({p.row.key: p for p in planned}.values())
     known = Known(workspace, request.tier, name)
     jobs, diverged = _jobs(planned, known, workspace)
@@ -143,9 +150,12 @@ def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> boo
         known = Known(workspace, plan.tier, plan.name)
         there = results.read(path, ResultRow) if path.exists() else []
         rows = {row.key: row for row in there}
+        done = {row.key for row in there if row.status in DONE}
         names = {p.row.key: p.run.id for p in plan.cells if p.run is not None}
         for planned in plan.cells:
             row = planned.row
+            if _is_broken(planned) and row.key in done:
+                continue  # what was measured before its code broke
             if planned.run is not None:
                 found = known.measured(planned)  # what was written once stays as it is
                 if found is None or known.doubt(planned.run):
@@ -183,10 +193,12 @@ def _chosen(protocol: Protocol, request: Request) -> Protocol:
                 f"--model {label!r}: the protocol has a row of that name; choose another"
             )
         models[label] = added
-    wanted = request.models and (*request.models, *(label for label, _ in request.extra))
-    # What is named is made, at a tier for which it is too long, too; a visitor's model is named by being there.
-    named = {"model": wanted, "dataset": request.datasets, "metric": request.metrics}
     visitors = tuple(label for label, _ in request.extra)
+    wanted = request.models
+    if wanted and not set(visitors).intersection(wanted):  # then one is named by being there
+        wanted = (*wanted, *visitors)
+    # What is named is made, at a tier for which it is too long, too.
+    named = {"model": wanted, "dataset": request.datasets, "metric": request.metrics}
     blocks = tuple(
         {
             # The first block is what most models are made for, and visitors with them.
@@ -228,6 +240,12 @@ class _Changes:
         self.used |= found.keys()
         return {name: self.all[key] for key, name in found.items()}
 
+    @property
+    def of_model(self) -> dict[str, Value]:
+        """Those to a model and its training as they were written, for one whose options nobody knows."""
+        parts = ((key.partition("."), text) for key, text in self.all.items())
+        return {name: text for (kind, _, name), text in parts if kind in ("model", "training")}
+
     def check_used(self) -> None:
         """Raise UsageError for a key that fits nothing that was asked for."""
         for key in self.all:
@@ -260,16 +278,20 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         raise ContractError(f"{metric_spec.name} is not a reprise Metric")
     whole = dataclasses.replace(cell.model, trained=1.0)  # the run is the same, however far it is
     base = Run(whole, train, (), cell.seed)
+    resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
+    try:
+        _ = base.model_class
+    except BrokenCodeError as error:
+        return _settled(_labelled(resolved, label | changes.of_model), tier, "failed", str(error))
     of_model = base.model_class.tiers.get(tier, {})
     fields = {f.name for f in dataclasses.fields(Training)}
     budget = {**TIERS[tier].training, **{k: v for k, v in of_model.items() if k in fields}}
     base = dataclasses.replace(base, training=tuple(sorted(budget.items())))
-    resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
-    _ = base.model_class, base.data  # a name that does not exist is no "n/a"
+    _ = base.data  # a name that does not exist is no "n/a"
     try:
         published = base.published
-    except ContractError:
-        raise
+    except ContractError as error:
+        return _settled(_labelled(resolved, label | changes.of_model), tier, "failed", str(error))
     except UsageError as error:  # the model says that it cannot fit these data
         return _settled(resolved, tier, "n/a", str(error))
     known = {f.name for f in dataclasses.fields(published.config)}
@@ -277,9 +299,7 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     own = {k: v for k, v in of_model.items() if k in known - fields} | dict(cell.model.options)
     base = dataclasses.replace(base, model=whole.with_options(**own))
     run = _changed_run(base, published.config, changes, label)
-    if label:
-        shown = ", ".join(f"{key}={value}" for key, value in sorted(label.items()))
-        resolved = dataclasses.replace(resolved, model_label=f"{cell.model_label} [{shown}]")
+    resolved = _labelled(resolved, label)
     resolved = dataclasses.replace(
         resolved, model=dataclasses.replace(run.model, trained=cell.model.trained)
     )
@@ -319,6 +339,14 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     return Planned(resolved, run, row)
 
 
+def _labelled(cell: Cell, changed: Mapping[str, Value]) -> Cell:
+    """The cell under a label of its own, where something was changed."""
+    if not changed:
+        return cell
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(changed.items()))
+    return dataclasses.replace(cell, model_label=f"{cell.model_label} [{shown}]")
+
+
 def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Value]) -> Run:
     """`base` with `--set model.x` and `--set training.x`, each wherever a field has that name."""
     of_config = changes.of(("model",), [f.name for f in dataclasses.fields(config)])
@@ -355,9 +383,14 @@ def _row(of: Cell, tier: TierName, **more: Any) -> ResultRow:
 
 
 def _settled(
-    cell: Cell, tier: TierName, status: Literal["n/a", "not available yet"], note: str
+    cell: Cell, tier: TierName, status: Literal["n/a", "not available yet", "failed"], note: str
 ) -> Planned:
     return Planned(cell, None, _row(cell, tier, status=status, note=note))
+
+
+def _is_broken(planned: Planned) -> bool:
+    """Whether it will not be measured because its model's code cannot be read, or gives no recipe."""
+    return planned.run is None and planned.row.status == "failed"
 
 
 def _jobs(
