@@ -6,10 +6,11 @@ import argparse
 from typing import get_args
 
 from ..core import protocol as protocols
+from ..core.errors import DataError
 from ..core.protocol import TIERS, Protocol, TierName
 from ..core.published import published
 from ..core.workspace import Workspace
-from ._common import HOLDS, Add, rows_of
+from ._common import HOLDS, USAGE, Add, rows_of, say
 
 
 def add_to(add: Add) -> None:
@@ -27,14 +28,22 @@ def add_to(add: Add) -> None:
 def _list(_: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    workspace, lines = Workspace(_.root), []
+    workspace, lines, unread = Workspace(_.root), [], list[str]()
     for name in protocols.names():
         _full, protocol, text = protocols.load(name)
-        counts = [_progress(workspace, name, protocol, tier) for tier in TIERS]
+        counts = []
+        for tier in TIERS:
+            try:
+                counts.append(_progress(workspace, name, protocol, tier))
+            except DataError as error:
+                counts.append("unreadable")
+                unread.append(str(error))
         lines.append([name, *counts, text.strip().partition("\n")[0]])
     print(tabulate(lines, ["protocol", *TIERS, "question"], disable_numparse=True))
     print("\ncells measured of cells there are, per tier; `reprise show PROTOCOL` says more")
-    return HOLDS
+    for trouble in unread:
+        say(f"reprise: {trouble}")
+    return USAGE if unread else HOLDS
 
 
 def _progress(workspace: Workspace, name: str, protocol: Protocol, tier: TierName) -> str:

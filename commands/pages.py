@@ -9,7 +9,7 @@ from ..core import protocol as protocols
 from ..core.errors import DataError
 from ..core.protocol import TIERS, TierName
 from ..core.workspace import Workspace
-from ._common import HOLDS, Add
+from ._common import HOLDS, USAGE, Add, rows_of, say
 
 
 def add_to(add: Add) -> None:
@@ -22,7 +22,7 @@ def add_to(add: Add) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from ..render import document
 
-    workspace, written = Workspace(arguments.root), []
+    workspace, written, unread = Workspace(arguments.root), [], False
     chosen = [protocols.load(name)[0] for name in arguments.protocols]
     tiers: list[TierName] = [arguments.tier] if arguments.tier else list(TIERS)
     there = {
@@ -35,7 +35,15 @@ def _report(arguments: argparse.Namespace) -> int:
             tier = arguments.tier or tiers[0]
             raise DataError(f"{where} does not exist; `run_protocol {name} --tier {tier}` makes it")
     for tier, known in there.items():
-        names = [name for name in known if not chosen or name in chosen]
+        names = [name for name in known if name in chosen]
+        for name in () if chosen else known:  # of all of them, those that can be read
+            try:
+                rows_of(workspace, tier, name)
+            except DataError as error:
+                say(f"reprise: {error}")
+                unread = True
+            else:
+                names.append(name)
         if names:
             written += document.report(workspace, tier, names)
     if not written:
@@ -44,4 +52,4 @@ def _report(arguments: argparse.Namespace) -> int:
         )
     for file in written:
         print(file)
-    return HOLDS
+    return USAGE if unread else HOLDS

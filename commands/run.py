@@ -30,8 +30,8 @@ from ._arguments import (
 from ._common import FAILED, HOLDS, INCOMPLETE, INTERRUPTED, USAGE, Add, mebibytes, say
 
 if TYPE_CHECKING:
-    from ..launch.executors import Place
-    from ..launch.plan import Job, Request
+    from ..launch.executors import Outcome, Place
+    from ..launch.plan import Job, Plan, Request
 
 
 def add_to(add: Add) -> None:
@@ -140,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.executor != "slurm":  # there, workers begin elsewhere
         warm_up()
-    from ..launch.executors import Place, local
+    from ..launch.executors import Outcome, Place, local
     from ..launch.plan import collect, merged, plan
     from ..launch.shards import part
 
@@ -158,6 +158,8 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     asked = asked_of_slurm(arguments)
     plans = part([plan(request, workspace) for request in requests], arguments.shard)
+    for trouble in dict.fromkeys(trouble for todo in plans for trouble in todo.troubles):
+        say(f"left out: {trouble}")
     for todo in plans:
         say(
             f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
@@ -166,7 +168,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(plans) > 1:
         say(f"all of them: {sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs")
     if arguments.dry_run:
-        return _dry_run(jobs, workspace, place)
+        code = _dry_run(jobs, workspace, place)
+        return USAGE if _tell_broken(plans) else code
 
     def collect_all() -> None:
         for todo in plans:
@@ -198,10 +201,9 @@ def _run(arguments: argparse.Namespace) -> int:
                 print_report(workspace, todo.tier, todo.name)
             else:
                 print(workspace.results(todo.tier, todo.name, arguments.shard))
-    if outcome is None:
-        return HOLDS
-    plans = part([plan(request, workspace) for request in requests], arguments.shard)
-    return _end(merged(plans), outcome)
+    if outcome is not None:
+        plans = part([plan(request, workspace) for request in requests], arguments.shard)
+    return _end(plans, outcome or Outcome())
 
 
 def protocols_asked(arguments: argparse.Namespace) -> list[str]:
@@ -314,17 +316,21 @@ def asked_of_slurm(arguments: argparse.Namespace) -> Any:
     return asked
 
 
-def _end(left: Sequence[Job], outcome: Any) -> int:
-    """Say what failed and what is left."""
+def _end(plans: Sequence[Plan], outcome: Outcome) -> int:
+    """Say what failed and what is left; a cell that was asked for and has diverged, now or before, is no success."""
+    from ..launch.plan import merged
+
+    left = merged(plans)
+    asked = {planned.id for plan in plans for planned in plan.cells}
+    diverged = asked & {cell for plan in plans for cell in plan.diverged}
     for trouble in outcome.troubles:
         print(f"reprise: {trouble}", file=sys.stderr)
-    if outcome.failed:
+    broken = _tell_broken(plans)
+    if failed := outcome.failed + broken:
+        say(f"{failed} cells failed; their rows say why, and calling again tries them again")
+    if diverged:
         say(
-            f"{outcome.failed} cells failed; their rows say why, and calling again tries them again"
-        )
-    if outcome.diverged:
-        say(
-            f"{outcome.diverged} cells diverged; their rows say where, and calling again changes nothing"
+            f"{len(diverged)} cells diverged; their rows say where, and calling again changes nothing"
         )
     if outcome.stopped or outcome.interrupted:
         why = "interrupted" if outcome.interrupted else "the budget is over"
@@ -337,9 +343,17 @@ def _end(left: Sequence[Job], outcome: Any) -> int:
         outcome.stopped and not outcome.mendable
     ):  # what failed is tried again by the call that goes on
         return INCOMPLETE
-    if outcome.mendable:
+    if outcome.mendable or broken:
         return USAGE
-    return FAILED if outcome.failed or outcome.diverged else HOLDS
+    return FAILED if outcome.failed or diverged else HOLDS
+
+
+def _tell_broken(plans: Sequence[Plan]) -> int:
+    """Say which models' code cannot be read; how many cells that costs."""
+    broken = [planned for plan in plans for planned in plan.broken]
+    for note in dict.fromkeys(planned.row.note for planned in broken):
+        print(f"reprise: {note}", file=sys.stderr)
+    return len(broken)
 
 
 def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .results import ResultRow
+from .verdict import mixed
 
 __all__ = [
     "Claim",
@@ -222,6 +223,8 @@ def values_of(rows: Sequence[ResultRow], key: Key, seeds: int) -> list[float] | 
     values = [row.value for row in of_cell if row.value is not None and math.isfinite(row.value)]
     if len(values) < max(seeds, 1):
         return f"{_named(key)}: {len(values)} of {seeds} seeds measured"
+    if why := mixed(of_cell):
+        return f"{_named(key)}: {why}"
     return values
 
 

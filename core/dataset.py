@@ -7,6 +7,7 @@ To add one, write `data/<name>.py` with one frozen dataclass that derives from `
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -14,6 +15,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ContractError
 from .spec import Value
 
 Split = Literal["train", "valid", "test"]
@@ -24,7 +26,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 class DatasetInfo:
     """What a model may know of its data before it has seen any.
 
-    name: short, lower case, part of run ids (`mnist10`). shape: (C, H, W).
+    name: short, of a-z, 0-9, `_`, `-` and `.`, part of run ids and so of folders (`mnist10`). shape: (C, H, W).
     objects: the most objects one image can hold; 0 where that means nothing.
     stand_in: what these images are called where they stand in for the published ones ("ArrowRoom-R"); "" where they
     are the published ones. It is written into every row, and no number measured on them is comparable in value.
@@ -38,6 +40,13 @@ class DatasetInfo:
     objects: int = 0
     stand_in: str = ""
     stand_in_train: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ContractError for a name that could not be part of a folder's."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", self.name):
+            raise ContractError(
+                f"the dataset name {self.name!r} must be of a-z, 0-9, _, - and ., and begin with a letter or digit"
+            )
 
     def standing_in(self, *splits: Split) -> str:
         """What the images of these splits are called where any of them stand in for the published ones; else ""."""

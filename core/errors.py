@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -16,6 +17,10 @@ class DataError(UsageError):
 
 class ContractError(UsageError):
     """A class does not keep the contract of GenerativeModel, Dataset or Metric."""
+
+
+class BrokenCodeError(ContractError):
+    """A visitor's module raised when it was imported."""
 
 
 class StaleError(UsageError):
@@ -32,3 +37,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return UsageError(f"unknown {kind} {name!r}; {hint}")
+
+
+def told(error: BaseException) -> str:
+    """What somebody else's code raised, in one clause: kind, words, file and line."""
+    text = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(f.filename, f.lineno) for f in frames if not f.filename.startswith("<frozen")]
+    if isinstance(error, SyntaxError) and error.filename:
+        places, text = [(error.filename, error.lineno)], str(error.msg)
+    where = " ({}, line {})".format(*places[-1]) if places else ""
+    return f"{type(error).__name__}: {text}{where}" if text else f"{type(error).__name__}{where}"

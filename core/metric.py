@@ -6,6 +6,7 @@ To add one, write `metrics/<name>.py` with one frozen dataclass that derives fro
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
@@ -35,6 +36,26 @@ class Measurement:
     censored: Literal["", ">"] = ""
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     dialect: str = ""
+
+    def checked(self, metric: str) -> Measurement:
+        """This, if a row can hold it. Raises ContractError that names the metric and the field."""
+        stderr, n = self.stderr, self.n
+        for field_, value, holds, expected in (
+            ("censored", self.censored, self.censored in ("", ">"), "'' or '>'"),
+            ("dialect", self.dialect, isinstance(self.dialect, str), "text"),
+            (
+                "stderr",
+                stderr,
+                stderr is None or (math.isfinite(stderr) and stderr >= 0),
+                "None, or a finite number that is not negative",
+            ),
+            ("n", n, isinstance(n, int | np.integer) and n >= 1, "an integer of at least 1"),
+        ):
+            if not holds:
+                raise ContractError(
+                    f"{metric} returned a Measurement with {field_}={value!r}; expected {expected}"
+                )
+        return self
 
     @classmethod
     def mean(

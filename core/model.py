@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from .dataset import DatasetInfo
-from .errors import ContractError, UsageError
-from .spec import Value
+from .errors import ContractError, UsageError, told
+from .spec import Value, checked
 
 Z = TypeVar("Z")
 
@@ -74,6 +75,35 @@ class Recipe:
 
     config: Any
     training: Training
+
+
+def checked_recipe(recipe: Any, name: str) -> Recipe:
+    """What the `recipe` of the model `name` returned, if it is one. Raises ContractError that says what is wrong."""
+    config: Any = getattr(recipe, "config", None)
+    parameters = getattr(type(config), "__dataclass_params__", None)
+    if not isinstance(recipe, Recipe) or parameters is None or not parameters.frozen:
+        raise ContractError(
+            f"{name}.recipe returned {recipe!r}; expected a Recipe whose config is an instance of a frozen dataclass"
+        )
+    if not isinstance(recipe.training, Training):
+        raise ContractError(f"{name}.recipe gave training={recipe.training!r}; expected a Training")
+    try:
+        checked(Training, dataclasses.asdict(recipe.training), "training")
+        checked(type(config), {}, "model")
+    except Exception as error:
+        raise ContractError(
+            f"{name}.recipe gave settings that cannot be read: {told(error)}"
+        ) from error
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        try:
+            json.dumps(value, allow_nan=False, default=dataclasses.asdict)
+        except (TypeError, ValueError) as error:
+            raise ContractError(
+                f"{name}.recipe gave {type(config).__name__}.{field.name}={value!r}, which cannot be kept beside the "
+                "weights; expected finite numbers, text, booleans, None, and lists of them"
+            ) from error
+    return recipe
 
 
 def evaluation_option(default: Any, scores: bool = True) -> Any:

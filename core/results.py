@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 import re
 import typing
 from collections.abc import Iterable, Sequence
@@ -68,6 +69,12 @@ class ResultRow:
         return self.model, self.dataset, self.metric, self.seed
 
 
+# Without one of these columns a row would say more than was written: that it was measured, say. `stand_in` may be
+# missing below tier paper, where no number is compared in value: there are files of before it was a column.
+NEEDED = (
+    "protocol", "tier", "model", "train", "dataset", "metric", "dialect", "seed", "status", "value", "stderr", "n",
+    "censored", "better",
+)  # fmt: skip
 TIMING = ("train_seconds", "measure_seconds", "finished")
 
 Confidence = Literal[
@@ -183,7 +190,9 @@ def to_csv(rows: Sequence[T], cls: type[T]) -> str:
 
 
 def read(path: Path, cls: type[T]) -> list[T]:
-    """All rows of a CSV file. Raises DataError naming the line for a missing column or a bad value."""
+    """All rows of a CSV file. Raises DataError naming the line for a missing column, a bad value, or a row of a cell
+    that has one already.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -203,14 +212,27 @@ def parse(text: str, cls: type[T], path: str) -> list[T]:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     known = {field.name: field for field in dataclasses.fields(cls)}
     rows: list[T] = []
+    seen = set[tuple[Any, ...]]()
     try:
+        if cls is ResultRow and text:
+            for name in NEEDED:
+                _there(name, reader)
         for line in reader:
             if None in line or None in line.values():
                 raise ValueError("the line has another number of columns than the header")
             if extra := line.keys() - known.keys():
                 raise ValueError(f"unknown column {sorted(extra)[0]!r}")
             values = {key: _parse(text, hints[key]) for key, text in line.items()}
-            rows.append(cls(**values))
+            made: Any = cls(**values)
+            rows.append(made)
+            if isinstance(made, ResultRow):
+                if made.tier == "paper":
+                    _there("stand_in", reader)
+                cell = (made.protocol, made.tier, *made.key)
+                if cell in seen:
+                    named = f"{made.metric} of {made.model} on {made.dataset}, seed {made.seed},"
+                    raise ValueError(f"{named} has a row already, which is no further seed")
+                seen.add(cell)
     except (ValueError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path}, line {reader.line_num}: {error}; restore the file (git checkout) or delete it to remake it"
@@ -221,6 +243,24 @@ def parse(text: str, cls: type[T], path: str) -> list[T]:
 def write(path: Path, rows: Iterable[T], cls: type[T]) -> bool:
     """Write rows whole; True if the file changed."""
     return write_text(path, to_csv(list(rows), cls))
+
+
+_COLUMNS = typing.get_type_hints(ResultRow)
+
+
+def fits(column: str, value: Any) -> bool:
+    """Whether a column of results can hold a value: whether it would be read as it was written."""
+    try:
+        text = "" if value is None else str(value)
+        text.encode()
+        return bool(_parse(text, _COLUMNS[column]) == value)
+    except ValueError:
+        return False
+
+
+def _there(column: str, reader: csv.DictReader[str]) -> None:
+    if column not in (reader.fieldnames or ()):
+        raise ValueError(f"the column {column!r} is missing")
 
 
 def _parse(text: str, hint: Any) -> Any:
@@ -237,4 +277,7 @@ def _parse(text: str, hint: Any) -> Any:
         if text not in ("True", "False"):
             raise ValueError(f"{text!r} is not True or False")
         return text == "True"
-    return hint(text)
+    found = hint(text)
+    if hint is float and not math.isfinite(found):
+        raise ValueError(f"{text!r} is not a finite number")
+    return found

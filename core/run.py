@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from .dataset import Dataset
-from .errors import ContractError, UsageError, unknown
-from .model import GenerativeModel, Recipe, Training
+from .errors import ContractError, UsageError, told, unknown
+from .model import GenerativeModel, Recipe, Training, checked_recipe
 from .randomness import stream
+from .sources import source
 from .spec import Spec, Value, build, checked, load
 
 
@@ -50,12 +52,13 @@ class Run:
     @cached_property
     def published(self) -> Recipe:
         """The recipe as the model's file gives it, before this run's changes."""
-        recipe = self.model_class.recipe(self.data.info)
-        if not isinstance(recipe, Recipe) or not dataclasses.is_dataclass(recipe.config):
-            raise ContractError(
-                f"{self.model.name}.recipe must return a Recipe(config, training) whose config is a dataclass"
-            )
-        return recipe
+        try:
+            recipe = self.model_class.recipe(self.data.info)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise ContractError(f"{self.model.name}.recipe raised {told(error)}") from error
+        return checked_recipe(recipe, self.model.name)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -69,9 +72,13 @@ class Run:
                 f"model.{sorted(wrong)[0]}",
                 [f"model.{key}" for key in config_keys | training_keys],
             )
-        config = dataclasses.replace(
-            self.published.config, **checked(type(self.published.config), options, "model")
-        )
+        chosen = checked(type(self.published.config), options, "model")
+        try:
+            config = dataclasses.replace(self.published.config, **chosen)
+        except UsageError:
+            raise
+        except Exception as error:  # the config's own check
+            raise UsageError(f"{self.model} cannot be: {told(error)}") from error
         training = dataclasses.replace(
             self.published.training, **checked(Training, dict(self.training), "training")
         )
@@ -121,11 +128,39 @@ class Run:
         for f in dataclasses.fields(self.recipe.config):
             if f.metadata.get("evaluation"):
                 del config[f.name]
-        return {
+        settings = {
             "model": config,
             "training": self.recipe.training.settings(),
             "dataset": dataclasses.asdict(self.data),  # type: ignore[call-overload]  # every Dataset is a dataclass
         }
+        code = {"model": source(self.model_class), "dataset": source(type(self.data))}
+        if visitors := {part: digest for part, digest in code.items() if digest}:
+            settings["source"] = visitors
+        return settings
+
+    def changed(self, then: Mapping[str, Mapping[str, Any]]) -> str:
+        """What has changed since something was made under the settings `then`, and the remedy; "" if nothing has.
+
+        An option that there was not yet stands at its default: who adds one whose default changes what was done before
+        raises the version. One that is no longer among the settings changes no weights any more.
+        """
+        now = json.loads(json.dumps(self.settings))
+        _, _, model = self.identity["model"]
+        _, _, dataset = self.identity["dataset"]
+        chosen = {"model": model, "dataset": dataset, "training": self.identity["training"]}
+        for part in now:
+            before = then.get(part, {}) if part == "source" else then[part]
+            for key in sorted(now[part]):
+                old, new = before.get(key, "absent"), now[part][key]
+                if old == new or (old == "absent" and key not in chosen.get(part, {})):
+                    continue
+                of_data = part == "dataset" or (part, key) == ("source", "dataset")
+                name = self.dataset.name if of_data else self.model.name
+                what = f"{part}.{key}={old!r}, which now reads {new!r}"
+                if part == "source":
+                    what = f"other code of {name} than it has now,"
+                return f"{what} under the same name; raise the version of {name}"
+        return ""
 
     @cached_property
     def id(self) -> str:

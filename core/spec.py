@@ -12,13 +12,15 @@ import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
+import math
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias
 
-from .errors import ContractError, UsageError, unknown
+from .errors import BrokenCodeError, ContractError, UsageError, told, unknown
 
 Value: TypeAlias = str | int | float | bool | None
 Kind = Literal["model", "dataset", "metric"]
@@ -106,10 +108,15 @@ def exists(spec: Spec) -> bool:
 def load(spec: Spec) -> type[Any]:
     """The class that a spec names.
 
-    Raises UsageError for a name that does not exist and ContractError for a module that exports no class.
+    Raises UsageError for a name that does not exist, BrokenCodeError for a module that raises when it is imported, and
+    ContractError for one that exports no class.
     """
     if ":" in spec.name:
         where = spec.name
+        if not all(part.isidentifier() for part in re.split("[.:]", where)) or where.count(":") > 1:
+            raise UsageError(
+                f"{spec.kind} {where!r} cannot be read; expected MODULE:CLASS such as my_lab.slate:SLATE"
+            )
     else:
         known = names(spec.kind)
         if spec.name not in known:
@@ -118,13 +125,16 @@ def load(spec: Spec) -> type[Any]:
     module_name, _, attribute = where.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and module_name.startswith(error.name):
+    except (Exception, SystemExit) as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{module_name}.".startswith(f"{absent}."):
             raise UsageError(
                 f"cannot import {module_name!r} for {spec.kind} {spec.name!r}; "
                 "is it installed, or its folder on PYTHONPATH?"
             ) from error
-        raise
+        raise BrokenCodeError(
+            f"{module_name} cannot be imported for {spec.kind} {spec.name!r}: {told(error)}"
+        ) from error
     if not attribute:
         exported = list(getattr(module, "__all__", []))
         if len(exported) != 1:
@@ -188,6 +198,10 @@ def convert(value: Value, hint: Any, name: str) -> Value:
             if isinstance(number, int) or (isinstance(number, float) and number.is_integer()):
                 return int(number)
         if hint is float and not isinstance(value, bool) and value is not None:
+            if not math.isfinite(
+                float(value)
+            ):  # no number of a run's settings, which are kept as JSON
+                raise UsageError(f"{name}={value!r} is not finite; expected a number")
             return float(value)
         if hint is str and isinstance(value, str):
             return value

@@ -50,6 +50,7 @@ __all__ = [
     "is_share",
     "judge",
     "margin_of",
+    "mixed",
     "order_agreement",
     "outlook",
     "standard_error",
@@ -130,6 +131,8 @@ def judge(
     ok = [row for row in rows if row.status == "ok" and row.value is not None]
     if hole := _hole(rows, len(ok), seeds):
         return Judgement(verdict=Verdict.MISSING, reason=hole, n=len(ok))
+    if why := mixed(ok):
+        return Judgement(verdict=Verdict.INCOMPARABLE, reason=why, n=len(ok))
     values = [row.value for row in ok if row.value is not None]
     ours = Judgement(
         verdict=Verdict.INCOMPARABLE,
@@ -356,6 +359,17 @@ def _hole(rows: Sequence[ResultRow], ok: int, seeds: int) -> str:
     return f"{ok} of {seeds} seeds measured" if ok < seeds else ""
 
 
+def mixed(ok: Sequence[ResultRow]) -> str:
+    """Why these are no seeds of one thing, so that a mean of them would mean nothing; "" if they are."""
+    if len({row.dialect for row in ok}) > 1:
+        return "its seeds were measured in different dialects, and are not averaged"
+    if len({row.parameters for row in ok} - {None}) > 1:
+        return "its seeds are of models with different numbers of parameters, and are not averaged"
+    if len({row.precision for row in ok} - {""}) > 1 and not is_exact(ok):
+        return "its seeds were trained in different precisions, and are not averaged"
+    return ""
+
+
 def _incomparable(ok: Sequence[ResultRow], published: PublishedValue, tier: str) -> str:
     """Why ours and theirs are not the same quantity, or ""."""
     reasons = []
@@ -365,9 +379,7 @@ def _incomparable(ok: Sequence[ResultRow], published: PublishedValue, tier: str)
     # Nor does it depend on the images; but every number that was measured on others does, at whatever tier.
     if not is_exact(ok) and (data := sorted({row.stand_in for row in ok} - {""})):
         reasons.append(f"measured on stand-in data ({', '.join(data)})")
-    if len({row.dialect for row in ok}) > 1:
-        reasons.append("its seeds were measured in different dialects")
-    elif wrong := _unlike(ok[0].dialect, published.dialect):
+    if wrong := _unlike(ok[0].dialect, published.dialect):
         reasons.append(f"the published number is in another dialect ({wrong})")
     if len({row.data_digest for row in ok}) > 1:
         reasons.append("its seeds were measured on different data")
@@ -462,14 +474,17 @@ def order_agreement(
 ) -> OrderAgreement | None:
     """Rank agreement over the models of one column; None for fewer than two of them.
 
-    Models with a hole or without a printed value are left out, and a second reading of a number that is printed once.
-    This needs no comparable values: a smaller tier may well order the models as the paper does.
+    Models with a hole, with seeds of several things or without a printed value are left out, and a second reading of a
+    number that is printed once. This needs no comparable values: a smaller tier may well order the models as the paper
+    does.
     """
     pairs: list[tuple[tuple[float, str], tuple[float, str]]] = []
     places: set[tuple[str, ...]] = set()
     for rows, published in models:
         ok = [row for row in rows if row.status == "ok" and row.value is not None]
         if published is None or published.value is None or _hole(rows, len(ok), seeds):
+            continue
+        if mixed(ok):
             continue
         place = (published.page, published.table, published.row, published.column)
         if all(place) and place in places:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import progress, reductions
+from ..core import progress, reductions, results
 from ..core.errors import UsageError
 from ..core.files import write_bytes, write_text
 from ..core.results import ResultRow
@@ -38,7 +38,9 @@ def path(workspace: Workspace, run: str, cell: str) -> Path:
 
 
 def read(workspace: Workspace, run: str, cell: str) -> dict[str, Any] | None:
-    """What was measured, or None: not measured, or the file is damaged, and then it is measured again."""
+    """What was measured, or None: not measured, or the file is damaged or holds what no row can, and then it is
+    measured again.
+    """
     try:
         stored = json.loads(path(workspace, run, cell).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -50,7 +52,9 @@ def read(workspace: Workspace, run: str, cell: str) -> dict[str, Any] | None:
     checksum = stored.pop(CHECKSUM, None)  # None: written before there were any
     if checksum is not None and checksum != _checksum(stored):
         return None
-    return stored if stored.keys() == set(MEASURED) else None
+    if stored.keys() != set(MEASURED):
+        return None
+    return stored if all(results.fits(*one) for one in stored.items()) else None
 
 
 def write(workspace: Workspace, run: str, cell: str, found: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ..core import spec
 from ..core.dataset import DatasetInfo
-from ..core.errors import ContractError, UsageError
+from ..core.errors import ContractError, UsageError, told
 from ..core.model import (
     Attends,
     Completes,
@@ -29,6 +28,7 @@ from ..core.model import (
     Training,
     Traverses,
     Varies,
+    checked_recipe,
 )
 from ..core.randomness import seeded
 from ..core.spec import Spec
@@ -86,14 +86,7 @@ def _recipe(
         except UsageError as error:
             refusals.append(f"{info.name}: {error}")
             continue
-        if not isinstance(recipe, Recipe) or not _is_frozen(recipe.config):
-            raise ContractError(
-                f"{cls.__name__}.recipe returned {recipe!r}; expected a Recipe whose config is a frozen dataclass"
-            )
-        if not isinstance(recipe.training, Training):
-            raise ContractError(
-                f"{cls.__name__}.recipe gave training={recipe.training!r}; expected a Training"
-            )
+        recipe = checked_recipe(recipe, cls.__name__)
         training = {f.name for f in dataclasses.fields(Training)}
         for f in dataclasses.fields(recipe.config):
             if f.name in training:
@@ -105,11 +98,6 @@ def _recipe(
     raise ContractError(
         f"{cls.__name__}.recipe accepts none of the data that were tried: {'; '.join(refusals)}"
     )
-
-
-def _is_frozen(config: Any) -> bool:
-    parameters = getattr(type(config), "__dataclass_params__", None)
-    return parameters is not None and bool(parameters.frozen)
 
 
 def _behaviour(
@@ -407,11 +395,7 @@ def _call(cls: type[Any], method: str, call: Callable[..., Any], *arguments: Any
     except UsageError:
         raise
     except Exception as error:
-        where = inspect.trace()[-1]
-        raise ContractError(
-            f"{cls.__name__}.{method} raised {type(error).__name__}: {' '.join(str(error).split())} "
-            f"({where.filename}, line {where.lineno})"
-        ) from error
+        raise ContractError(f"{cls.__name__}.{method} raised {told(error)}") from error
 
 
 def _seeded(cls: type[Any], method: str, call: Callable[..., Any], *arguments: Any) -> Any:

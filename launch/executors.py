@@ -95,13 +95,12 @@ TERMINAL = Signals()
 class Outcome:
     """What became of the jobs.
 
-    failed, diverged: how many cells. interrupted: by a signal, the first of which was `signal`.
+    failed: how many cells. interrupted: by a signal, the first of which was `signal`.
     stopped: some cells are left to do.
     mendable: whether something failed that the user can mend; troubles: a sentence about each such thing.
     """
 
     failed: int = 0
-    diverged: int = 0
     stopped: bool = False
     interrupted: bool = False
     signal: int = 0
@@ -154,7 +153,6 @@ def local(
         cells.read(workspace, job.run.id, planned.id) for job in jobs for planned in job.cells
     ]
     outcome.failed = sum(cell is not None and cell["status"] == "failed" for cell in stored)
-    outcome.diverged = sum(cell is not None and cell["status"] == "diverged" for cell in stored)
     return outcome
 
 

@@ -23,26 +23,25 @@ def keep(workspace: Workspace, tier: str, run: Run, dataset: Spec) -> bool:
     warning: a report is no reason to lose a number.
     """
     folder = workspace.run(run.id)
-    try:
-        described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        settings = described["settings"]
-        if described["id"] != run.id:
-            raise ValueError(f"it describes {described['id']}")
-        found = trained.thinned(trained.read_curve(folder / "log.csv"))
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, TypeError, KeyError, DataError) as error:
-        log.warning("%s: how it was trained is not kept (%s)", run.id, error)
-        return False
     published = {
         "model": dataclasses.asdict(run.published.config),
         "training": dataclasses.asdict(run.published.training),
         "dataset": dataclasses.asdict(spec.build(dataset)),
     }
-    kept = Trained(
-        run=run.id,
-        settings=settings,
-        recipe=trained.differing(settings, published),
-        log=found,
-    )
-    return trained.write(workspace.trained(tier, run.id), kept)
+    try:
+        described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        settings = described["settings"]
+        if described["id"] != run.id:
+            raise ValueError(f"it describes {described['id']}")
+        kept = Trained(
+            run=run.id,
+            settings=settings,
+            recipe=trained.differing(settings, published),
+            log=trained.thinned(trained.read_curve(folder / "log.csv")),
+        )
+        return trained.write(workspace.trained(tier, run.id), kept)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, DataError) as error:
+        log.warning("%s: how it was trained is not kept (%s)", run.id, error)
+        return False

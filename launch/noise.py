@@ -40,8 +40,8 @@ from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 from ..training.engine import Engine, choose, computing
-from . import cells
 from .executors import Place
+from .known import Known
 from .plan import Job, Planned, Request, plan
 from .provenance import provenance
 from .work import trained
@@ -215,12 +215,7 @@ def _per_image(workspace: Workspace, planned: Planned) -> NDArray[np.float64] | 
 def _stored(workspace: Workspace, planned: Planned) -> dict[str, Any]:
     """What was measured of a cell: in runs/, or in a committed CSV of its tier."""
     assert planned.run is not None
-    stored = cells.read(workspace, planned.run.id, planned.id)
-    if stored is None:
-        for path in sorted(workspace.results(planned.row.tier, "any").parent.glob("*.csv")):
-            for row in results.read(path, results.ResultRow):
-                if row.cell == planned.id:
-                    stored = cells.measured(row)
+    stored = Known(workspace, planned.row.tier, planned.row.protocol).measured(planned)
     if stored is None or stored["value"] is None:
         what = f"{planned.cell.metric_label} of {planned.run.id}"
         why = f"{stored['status']}: {stored['note']}" if stored else "it was not measured"

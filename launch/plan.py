@@ -1,7 +1,8 @@
 """What is missing: a protocol at one tier, what was asked for, and what is already there, as jobs.
 
 A job is one run and its missing cells. A cell is done if its id stands in a committed CSV of the tier or in
-runs/<id>/cells/. Runs are shared by every cell, label and protocol that names the same one.
+runs/<id>/cells/, and what its run was made with is what its name still means (known.py). Runs are
+shared by every cell, label and protocol that names the same one.
 
 Options win in this order: the protocol's own, the tier's, the default. What `--set` changes wins over all, and such
 cells stand under the label `GNM [lr=0.0003]`: a row of their own, which overwrites nobody's and is never compared
@@ -20,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from ..core import protocol as protocols
 from ..core import results, spec
-from ..core.errors import ContractError, UsageError, unknown
+from ..core.errors import BrokenCodeError, ContractError, StaleError, UsageError, unknown
 from ..core.metric import Metric
 from ..core.model import Training
 from ..core.protocol import TIERS, Cell, Protocol, TierName
@@ -30,8 +31,7 @@ from ..core.spec import Spec, Value
 from ..core.workspace import Shard, Workspace
 from . import cells
 from .keep import keep
-
-DONE = ("ok", "n/a", "diverged")
+from .known import DONE, Known
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Request:
 class Planned:
     """A cell with every option resolved. row: its columns that say what it is.
 
-    run: None for a cell that will not be measured; then `row` has its status and note already.
+    run: None for a cell that will not be measured; then `row` has its status and note already ("failed" where the
+    model's code cannot be read).
     """
 
     cell: Cell
@@ -78,13 +79,24 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """All cells that were asked for, what is known of them, and the jobs that remain."""
+    """All cells that were asked for, what is known of them, and the jobs that remain.
+
+    diverged: the ids of those that are known to have. troubles: a sentence about each file that could not be read and
+    that this protocol does not need.
+    """
 
     name: str
     tier: TierName
     protocol: Protocol
     cells: tuple[Planned, ...]
     jobs: tuple[Job, ...]
+    diverged: frozenset[str] = frozenset()
+    troubles: tuple[str, ...] = ()
+
+    @cached_property
+    def broken(self) -> tuple[Planned, ...]:
+        """The cells whose model's code cannot be read, or gives no recipe."""
+        return tuple(planned for planned in self.cells if _is_broken(planned))
 
     @cached_property
     def missing(self) -> int:
@@ -93,7 +105,10 @@ class Plan:
 
 
 def plan(request: Request, workspace: Workspace) -> Plan:
-    """Raises UsageError for any name, key or value that does not exist, before anything is done."""
+    """Raises UsageError for any name, key or value that does not exist, before anything is done.
+
+    Raises StaleError where a cell was measured when its run's name meant something else.
+    """
     name, protocol, _ = protocols.load(request.protocol)
     if request.tier not in get_args(TierName):
         raise unknown("tier", request.tier, get_args(TierName))
@@ -104,9 +119,12 @@ def plan(request: Request, workspace: Workspace) -> Plan:
         _resolve(cell, request.tier, protocol, changes)
         for cell in protocol.cells(name, seeds, request.tier)
     )
-    changes.check_used()
+    if not any(_is_broken(p) for p in planned):  # what fits its options nobody knows
+        changes.check_used()
     planned = tuple({p.row.key: p for p in planned}.values())
-    return Plan(name, request.tier, protocol, planned, _jobs(planned, request.tier, workspace))
+    known = Known(workspace, request.tier, name)
+    jobs, diverged = _jobs(planned, known, workspace)
+    return Plan(name, request.tier, protocol, planned, jobs, diverged, tuple(known.troubles))
 
 
 def keys_that_fit(request: Request) -> tuple[set[str], set[str]]:
@@ -134,23 +152,27 @@ def merged(plans: Iterable[Plan]) -> tuple[Job, ...]:
 def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> bool:
     """Lay what runs/ knows into results/<tier>/<protocol>.csv, or into the shard's; True if the file changed.
 
-    Rows that were not asked for stay. Rows stand in the protocol's order, so the same cells give the same bytes.
+    Rows that were not asked for stay, but for other seeds of a run that now has another id: they are of a model that
+    the label does not mean any more. Rows stand in the protocol's order, so the same cells give the same bytes.
     """
     path = workspace.results(plan.tier, plan.name, shard)
     with cells.locked(workspace.root / "runs" / "collect.lock"):
-        known = results.read(path, ResultRow) if path.exists() else []
-        committed = _committed(plan.tier, workspace)
-        rows = {row.key: row for row in known}
+        known = Known(workspace, plan.tier, plan.name)
+        there = results.read(path, ResultRow) if path.exists() else []
+        rows = {row.key: row for row in there}
+        done = {row.key for row in there if row.status in DONE}
+        names = {p.row.key: p.run.id for p in plan.cells if p.run is not None}
         for planned in plan.cells:
             row = planned.row
+            if _is_broken(planned) and row.key in done:
+                continue  # what was measured before its code broke
             if planned.run is not None:
-                stored = cells.read(workspace, planned.run.id, planned.id)
-                if planned.id in committed:  # what was written once stays as it is
-                    row = cells.row(row, committed[planned.id])
-                elif stored is not None:
-                    row = cells.row(row, stored)
-                else:
+                found = known.measured(planned)  # what was written once stays as it is
+                if found is None or known.doubt(planned.run):
                     continue
+                row = cells.row(row, found)
+                for other in _superseded(rows.values(), planned.run, row, names):
+                    del rows[other.key]
             rows[planned.row.key] = row
         _, whole, _ = protocols.load(plan.name)
         ordered = in_order(rows.values(), whole)
@@ -181,10 +203,12 @@ def _chosen(protocol: Protocol, request: Request) -> Protocol:
                 f"--model {label!r}: the protocol has a row of that name; choose another"
             )
         models[label] = added
-    wanted = request.models and (*request.models, *(label for label, _ in request.extra))
-    # What is named is made, at a tier for which it is too long, too; a visitor's model is named by being there.
-    named = {"model": wanted, "dataset": request.datasets, "metric": request.metrics}
     visitors = tuple(label for label, _ in request.extra)
+    wanted = request.models
+    if wanted and not set(visitors).intersection(wanted):  # then one is named by being there
+        wanted = (*wanted, *visitors)
+    # What is named is made, at a tier for which it is too long, too.
+    named = {"model": wanted, "dataset": request.datasets, "metric": request.metrics}
     blocks = tuple(
         {
             # The first block is what most models are made for, and visitors with them.
@@ -226,6 +250,12 @@ class _Changes:
         self.used |= found.keys()
         return {name: self.all[key] for key, name in found.items()}
 
+    @property
+    def of_model(self) -> dict[str, Value]:
+        """Those to a model and its training as they were written, for one whose options nobody knows."""
+        parts = ((key.partition("."), text) for key, text in self.all.items())
+        return {name: text for (kind, _, name), text in parts if kind in ("model", "training")}
+
     def check_used(self) -> None:
         """Raise UsageError for a key that fits nothing that was asked for."""
         for key in self.all:
@@ -258,16 +288,20 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         raise ContractError(f"{metric_spec.name} is not a reprise Metric")
     whole = dataclasses.replace(cell.model, trained=1.0)  # the run is the same, however far it is
     base = Run(whole, train, (), cell.seed)
+    resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
+    try:
+        _ = base.model_class
+    except BrokenCodeError as error:
+        return _settled(_labelled(resolved, label | changes.of_model), tier, "failed", str(error))
     of_model = base.model_class.tiers.get(tier, {})
     fields = {f.name for f in dataclasses.fields(Training)}
     budget = {**TIERS[tier].training, **{k: v for k, v in of_model.items() if k in fields}}
     base = dataclasses.replace(base, training=tuple(sorted(budget.items())))
-    resolved = dataclasses.replace(cell, train=train, dataset=test, metric=metric_spec)
-    _ = base.model_class, base.data  # a name that does not exist is no "n/a"
+    _ = base.data  # a name that does not exist is no "n/a"
     try:
         published = base.published
-    except ContractError:
-        raise
+    except ContractError as error:
+        return _settled(_labelled(resolved, label | changes.of_model), tier, "failed", str(error))
     except UsageError as error:  # the model says that it cannot fit these data
         return _settled(resolved, tier, "n/a", str(error))
     known = {f.name for f in dataclasses.fields(published.config)}
@@ -275,9 +309,7 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
     own = {k: v for k, v in of_model.items() if k in known - fields} | dict(cell.model.options)
     base = dataclasses.replace(base, model=whole.with_options(**own))
     run = _changed_run(base, published.config, changes, label)
-    if label:
-        shown = ", ".join(f"{key}={value}" for key, value in sorted(label.items()))
-        resolved = dataclasses.replace(resolved, model_label=f"{cell.model_label} [{shown}]")
+    resolved = _labelled(resolved, label)
     resolved = dataclasses.replace(
         resolved, model=dataclasses.replace(run.model, trained=cell.model.trained)
     )
@@ -315,6 +347,14 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         better=metric.better,
     )
     return Planned(resolved, run, row)
+
+
+def _labelled(cell: Cell, changed: Mapping[str, Value]) -> Cell:
+    """The cell under a label of its own, where something was changed."""
+    if not changed:
+        return cell
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(changed.items()))
+    return dataclasses.replace(cell, model_label=f"{cell.model_label} [{shown}]")
 
 
 def _changed_run(base: Run, config: Any, changes: _Changes, label: dict[str, Value]) -> Run:
@@ -359,33 +399,51 @@ def _row(of: Cell, tier: TierName, **more: Any) -> ResultRow:
 
 
 def _settled(
-    cell: Cell, tier: TierName, status: Literal["n/a", "not available yet"], note: str
+    cell: Cell, tier: TierName, status: Literal["n/a", "not available yet", "failed"], note: str
 ) -> Planned:
     return Planned(cell, None, _row(cell, tier, status=status, note=note))
 
 
-def _committed(tier: TierName, workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Cell id -> what was measured, from every CSV of the tier, those of shards too."""
-    folder = workspace.results(tier, "any").parent
-    paths = sorted(folder.glob("*.csv")) + sorted(folder.glob("shards/*.csv"))
-    rows = [row for path in paths for row in results.read(path, ResultRow)]
-    return {row.cell: cells.measured(row) for row in rows if row.cell and row.status in DONE}
+def _is_broken(planned: Planned) -> bool:
+    """Whether it will not be measured because its model's code cannot be read, or gives no recipe."""
+    return planned.run is None and planned.row.status == "failed"
 
 
-def _jobs(planned: Sequence[Planned], tier: TierName, workspace: Workspace) -> tuple[Job, ...]:
-    committed = _committed(tier, workspace)
+def _jobs(
+    planned: Sequence[Planned], known: Known, workspace: Workspace
+) -> tuple[tuple[Job, ...], frozenset[str]]:
+    """The jobs that remain, and the ids of the cells that have diverged."""
     missing: dict[str, list[Planned]] = {}
+    diverged = set[str]()
     for one in planned:
         if one.run is None:
             continue
-        stored = cells.read(workspace, one.run.id, one.id)
-        done = one.id in committed or (stored is not None and stored["status"] in DONE)
-        damaged = stored is not None and not cells.arrays_are_whole(workspace, one.run.id, one.id)
-        if damaged or not done:
+        found = known.measured(one)
+        done = found is not None and found["status"] in DONE
+        if (done or known.has_rows(one.run)) and (doubt := known.doubt(one.run)):
+            raise StaleError(doubt)
+        if found is not None and found["status"] == "diverged":
+            diverged.add(one.id)
+        if not done or not cells.arrays_are_whole(workspace, one.run.id, one.id):
             cells_of_run = missing.setdefault(one.run.id, [])
             if one.id not in [other.id for other in cells_of_run]:
                 cells_of_run.append(one)
-    return tuple(Job(found[0].run, tuple(found)) for found in missing.values() if found[0].run)
+    jobs = (Job(found[0].run, tuple(found)) for found in missing.values() if found[0].run)
+    return tuple(jobs), frozenset(diverged)
+
+
+def _superseded(
+    rows: Iterable[ResultRow], run: Run, row: ResultRow, names: Mapping[Any, str]
+) -> list[ResultRow]:
+    """The rows of the same cell under other seeds that are not of `run` under those. names: key -> id, where known."""
+    return [
+        other
+        for other in rows
+        if other.run
+        and other.key[:3] == row.key[:3]
+        and other.seed != row.seed
+        and other.run != (names.get(other.key) or dataclasses.replace(run, seed=other.seed).id)
+    ]
 
 
 def _place(protocol: Protocol, row: ResultRow) -> tuple[Any, ...]:

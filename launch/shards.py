@@ -8,7 +8,6 @@ writes `results/<tier>/shards/<protocol>.2-of-4.csv`; brought together in one fo
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,12 @@ from ..core.results import TIMING, ResultRow
 from ..core.run import Run
 from ..core.workspace import BY_HAND, Shard, Workspace, row_files
 from . import cells
-from .plan import DONE, Plan, in_order
+from .known import DONE, SHARD
+from .plan import Plan, in_order
 
 # Where a row was made may differ between two measurements of one cell; everything else is the number or its meaning.
 MAY_DIFFER = {*TIMING, "device"}
 Key: TypeAlias = tuple[str, str, str, int]  # of a row within its protocol and tier
-NAME = re.compile(r"(?P<protocol>\w+)\.(?P<index>\d+)-of-(?P<count>\d+)")
 
 
 def part(plans: Sequence[Plan], shard: Shard | None) -> list[Plan]:
@@ -149,7 +148,7 @@ def _by_protocol(
         for row in rows:
             by_file = found.setdefault((row.tier, row.protocol), {})
             by_file.setdefault(path, []).append(row)
-        if not rows and (named := NAME.fullmatch(path.stem)):
+        if not rows and (named := SHARD.fullmatch(path.stem)):
             tier = path.resolve().parent.parent.name
             if tier in TIERS:
                 found.setdefault((tier, named["protocol"]), {})[path] = []
@@ -167,7 +166,7 @@ def _joined_before(files: Iterable[Path], keys: Container[Key]) -> Iterator[Path
     for folder, protocol, count in {
         (path.parent, named["protocol"], named["count"])
         for path in files
-        if (named := NAME.fullmatch(path.stem))
+        if (named := SHARD.fullmatch(path.stem))
     }:
         for path in sorted(folder.glob(f"{protocol}.*-of-{count}.csv")):
             if path not in files and all(row.key in keys for row in results.read(path, ResultRow)):
@@ -201,7 +200,7 @@ def _missing(files: Iterable[Path]) -> tuple[str, ...]:
     """The shards that belong to those that are there: `2/4` beside `1/4`, `3/4` and `4/4`."""
     there: dict[int, set[int]] = {}
     for path in files:
-        if named := NAME.fullmatch(path.stem):
+        if named := SHARD.fullmatch(path.stem):
             there.setdefault(int(named["count"]), set()).add(int(named["index"]))
     return tuple(
         str(Shard(index, count))

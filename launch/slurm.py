@@ -40,7 +40,8 @@ from . import cells
 from .display import Display, duration
 from .estimate import Estimate, estimates
 from .executors import Outcome, Place, Signals, local
-from .plan import DONE, Job
+from .known import DONE
+from .plan import Job
 from .processes import warm_up
 
 FOLDER = "slurm"  # below runs/<run>/: what submitit writes, the task's progress, how it ended
@@ -159,7 +160,6 @@ def slurm(
         cells.read(workspace, job.run.id, planned.id) for job in jobs for planned in job.cells
     ]
     outcome.failed = sum(cell is not None and cell["status"] == "failed" for cell in stored)
-    outcome.diverged = sum(cell is not None and cell["status"] == "diverged" for cell in stored)
     return outcome
 
 

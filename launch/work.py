@@ -23,7 +23,7 @@ import torch
 
 from ..core import spec
 from ..core.dataset import Dataset
-from ..core.errors import ContractError, DataError, NothingToMeasure, UsageError
+from ..core.errors import ContractError, DataError, NothingToMeasure, StaleError, UsageError
 from ..core.files import write_text
 from ..core.metric import Measurement, Metric, TrainingMetric
 from ..core.model import GenerativeModel
@@ -35,7 +35,8 @@ from ..training.checkpoint import Checkpoint
 from ..training.engine import Engine, computing
 from ..training.fit import LOG, Stop, fit, read_log
 from . import cells
-from .plan import DONE, Job, Planned
+from .known import DONE, described
+from .plan import Job, Planned
 from .provenance import Provenance
 
 Tell = Callable[[str, str], None]
@@ -93,10 +94,10 @@ def _work(
     }
 
     def fail(planned: Planned, error: BaseException) -> None:
-        write_text(folder / f"error-{planned.id}.txt", "".join(traceback.format_exception(error)))
+        told = "".join(traceback.format_exception(error))
+        write_text(folder / f"error-{planned.id}.txt", _written(told))
         _write(workspace, run, planned, {**common, "status": "failed", "note": sentence(error)})
 
-    write_text(folder / "run.json", json.dumps(_description(run), indent=1, sort_keys=True) + "\n")
     # The other holder of the lock, if there was one, may have done our work.
     todo = [planned for planned in job.cells if not _is_done(workspace, run, planned)]
     for planned in job.cells:
@@ -105,6 +106,7 @@ def _work(
     if not todo:
         return Ended("finished")
     try:
+        _describe(run, workspace)
         fitted = fit(
             run, engine, folder, stop=stop, checkpoint_every=checkpoint_every, commit=str(made_by)
         )
@@ -192,6 +194,7 @@ def _measure(
         raise ContractError(
             f"{planned.cell.metric.name} returned {type(found).__name__}; expected a Measurement"
         )
+    found.checked(planned.cell.metric.name)
     if not math.isfinite(found.value):
         raise ArithmeticError(f"the value is {found.value}, not a finite number")
     artifact, digest = cells.write_arrays(workspace, run.id, planned.id, found.arrays)
@@ -227,10 +230,15 @@ def trained(run: Run, weights: Checkpoint, engine: Engine) -> GenerativeModel[An
 
 def sentence(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split())
+    text = _written(" ".join(str(error).split()))
     if isinstance(error, UsageError):
         return text
     return f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__
+
+
+def _written(text: str) -> str:
+    """Text that can be written as UTF-8: the name of a file, in a message, may be bytes of any kind."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_done(workspace: Workspace, run: Run, planned: Planned) -> bool:
@@ -243,12 +251,23 @@ def _write(workspace: Workspace, run: Run, planned: Planned, measured: dict[str,
     cells.write(workspace, run.id, planned.id, {"dialect": planned.row.dialect, **measured})
 
 
-def _description(run: Run) -> dict[str, Any]:
-    """run.json: for people. The checkpoint has the same and is what counts."""
-    return {
+def _describe(run: Run, workspace: Workspace) -> None:
+    """Write run.json: for people, and for whoever asks later what the cells of this folder were made with.
+
+    Raises StaleError where the folder has weights or finished cells that were made under other settings.
+    """
+    folder = workspace.run(run.id)
+    if (then := described(folder)) is not None and (changed := run.changed(then)):
+        names = [path.stem for path in (folder / "cells").glob("*.json")]
+        stored = [cells.read(workspace, run.id, name) for name in names]
+        finished = any(cell is not None and cell["status"] in DONE for cell in stored)
+        if finished or (folder / checkpoint.FILE).exists():
+            raise StaleError(f"{folder} was made with {changed}, or delete {folder} to train again")
+    description = {
         "id": run.id,
         "model": str(run.model),
         "dataset": str(run.dataset),
         "identity": run.identity,
         "settings": run.settings,
     }
+    write_text(folder / "run.json", json.dumps(description, indent=1, sort_keys=True) + "\n")

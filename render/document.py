@@ -8,6 +8,7 @@ they change, so a report over unchanged results touches nothing.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from typing import Any
 import typst
 
 from ..core import progress
-from ..core.errors import UsageError
+from ..core.errors import DataError, UsageError
 from ..core.files import write_bytes, write_text
 from ..core.protocol import TIERS, Deviation, Protocol, Tier, load, names
 from ..core.published import published
@@ -46,6 +47,8 @@ from .table import (
 from .templating import TEMPLATES, render, spans
 
 __all__ = ["Page", "Subject", "command_of", "page", "report", "report_on"]
+
+log = logging.getLogger(__name__)
 
 MOST_IMAGES = (
     900_000  # bytes of all images of a page, which becomes a third larger by holding them as text
@@ -147,12 +150,13 @@ class Page:
 def report(workspace: Workspace, tier: str, protocols: Sequence[str]) -> list[Path]:
     """Write the pages of `protocols` at `tier`, and the tier's index; the paths of all of them, changed or not.
 
-    The index covers every protocol that has results at this tier. Raises UsageError for an unknown name.
+    The index covers every protocol whose results at this tier can be read. Raises UsageError for an unknown name.
     """
     known = {path.stem for path in workspace.results(tier, "x").parent.glob("*.csv")}
     asked = [Subject.load(name) for name in protocols]
     others = known.intersection(names()) - {subject.name for subject in asked}
-    return report_on(workspace, tier, asked, [Subject.load(name) for name in sorted(others)])
+    readable = [name for name in sorted(others) if _is_readable(workspace, tier, name)]
+    return report_on(workspace, tier, asked, [Subject.load(name) for name in readable])
 
 
 def report_on(
@@ -170,7 +174,8 @@ def report_on(
     @cache
     def table_of(name: str) -> ResultTable:
         subject = at_hand.get(name) or Subject.load(name)
-        rows = _rows(workspace, tier, subject.name)
+        there = name in at_hand or _is_readable(workspace, tier, name)
+        rows = _rows(workspace, tier, subject.name) if there else []
         return build(subject.name, subject.protocol, rows, subject.published, tier)
 
     with ThreadPoolExecutor(1) as printer:  # typst computes beside Python
@@ -279,6 +284,16 @@ def _kept(workspace: Workspace, tier: str, rows: Iterable[ResultRow]) -> dict[st
 def _is_name(text: str) -> bool:
     """Whether it can be a file's name and nothing else: a CSV may hold anything."""
     return re.fullmatch(r"\w[\w.-]{0,200}", text) is not None
+
+
+def _is_readable(workspace: Workspace, tier: str, name: str) -> bool:
+    """Whether the rows of a protocol that was not asked for can be read; if not, who was asked for goes without it."""
+    try:
+        _rows(workspace, tier, name)
+    except DataError as error:
+        log.warning("left out: %s", error)
+        return False
+    return True
 
 
 def _rows(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:

@@ -85,8 +85,8 @@ class Entry:
 
     @property
     def has_number(self) -> bool:
-        """Whether all seeds were measured."""
-        return self.judgement.verdict is not Verdict.MISSING
+        """Whether all seeds were measured, and of one thing."""
+        return self.judgement.mean is not None
 
     @property
     def kind(self) -> str:
@@ -308,7 +308,7 @@ def _entry(
     # A cell without a published value is written as those of its metric are.
     unit = "%" if percent else ""
     number = _Number(printed.printed if printed else unit, decimals, is_exact(rows))
-    if judgement.verdict is Verdict.MISSING:
+    if judgement.mean is None:
         ours, seeds_text = _hole(rows, judgement, pending, seeds, number, notes), ""
     else:
         bound = ">" if any(row.censored for row in rows) else ""
@@ -330,7 +330,7 @@ def _entry(
         size = f"{judgement.margin:.3g}" if judgement.margin < 1000 else f"{judgement.margin:,.0f}"
         margin = Text(size, notes.letter(origin))
     verdict = Text(NO_VALUE)
-    if printed is not None or judgement.verdict is Verdict.MISSING:
+    if printed is not None or judgement.mean is None:
         explained = judgement.verdict in (Verdict.INCOMPARABLE, Verdict.INCONCLUSIVE)
         mark = notes.number(judgement.reason) if explained else ""
         verdict = Text(judgement.verdict.value, mark)

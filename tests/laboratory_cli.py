@@ -55,6 +55,18 @@ COURSE.__dict__["protocol"] = Table(
     metrics={"Loss": metric("training_loss")},
 )
 
+ODD = types.ModuleType("reprise.protocols.odd", "Odd: what do metrics make?\n\nNo paper.")
+ODD.__dict__["protocol"] = Table(
+    paper="none",
+    models={"Sketch": model("laboratory:Sketch")},
+    datasets={"Blobs": dataset("laboratory:Blobs")},
+    metrics={
+        "Bound": metric("laboratory:Bound"),
+        "Below": metric("laboratory:Broken", how="below"),
+        "Wide": metric("laboratory:Broken", how="wide"),
+    },
+)
+
 FAULTS = (
     "init raises", "loss raises", "log_weights raises", "decode raises", "loss exits", "loss is gone",
     "loss is killed", "loss hangs", "log_weights hangs deaf", "loss eats memory", "log_weights eats lists",
@@ -77,8 +89,9 @@ def install() -> None:
     sys.modules["reprise.protocols.tiny"] = MODULE
     sys.modules["reprise.protocols.twin"] = MODULE  # another name for the same cells
     sys.modules["reprise.protocols.faulty"] = FAULTY
+    sys.modules["reprise.protocols.odd"] = ODD
     real = protocols.names
-    protocols.names = lambda: [*real(), "tiny", "twin", "course", "faulty"]
+    protocols.names = lambda: [*real(), "tiny", "twin", "course", "faulty", "odd"]
     run.print_report = lambda *_: None
 
 

@@ -187,6 +187,20 @@ def test_one_failed_cell_never_stops_or_hides_the_others(mixed: tuple[Path, int,
     assert any("the judge has" in path.read_text() for path in errors)
 
 
+def test_a_measurement_that_no_row_can_hold_costs_its_cell_and_not_the_table(
+    tmp_path: Path,
+) -> None:
+    for _ in range(2):
+        code, _, err = call(tmp_path, "run", "odd", "--set", "training.steps=20")
+        assert code == 3, err
+        rows = {row["metric"]: row for row in table(tmp_path, name="odd")}
+        assert {metric: row["status"] for metric, row in rows.items()} == {
+            "Bound": "ok", "Below": "failed", "Wide": "failed",
+        }  # fmt: skip
+        for metric, field in (("Below", "censored='<'"), ("Wide", "stderr=nan")):
+            assert f"laboratory:Broken returned a Measurement with {field}" in rows[metric]["note"]
+
+
 def test_labels_that_differ_in_scoring_share_one_training(mixed: tuple[Path, int, str]) -> None:
     root, _, _ = mixed
     rows = [row for row in table(root) if row["metric"] == "Bound" and row["status"] == "ok"]

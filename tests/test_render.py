@@ -563,7 +563,7 @@ def test_the_index_lists_every_protocol_that_has_results_and_no_other(tmp_path: 
     text = (place.reports("mini") / "README.md").read_text(encoding="utf-8")
     assert text.index("gnm_table1.md") < text.index("gnm_figure2.md")
     assert "of_another_branch" not in text
-    assert "0 of 45 published cells equivalent, 45 missing" in text
+    assert "0 of 48 published cells equivalent, 48 missing" in text
 
 
 def test_figures_stay_below_300_kilobytes_and_name_no_day(tmp_path: Path) -> None:

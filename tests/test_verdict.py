@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from reprise.core.claims import values_of
 from reprise.core.results import PublishedValue, ResultRow
 from reprise.core.verdict import (
     Verdict,
@@ -247,6 +248,25 @@ def test_stand_in_data_and_other_dialects_are_incomparable() -> None:
     same = {"dialect": "particles=100 sigma=0.2"}
     assert verdict(rows(0.979, 0.981, 0.98, **same), theirs) is not Verdict.INCOMPARABLE
     assert verdict(rows(0.979, 0.981, 0.98, dialect="particles=10"), theirs) is Verdict.INCOMPARABLE
+
+
+def test_seeds_of_several_things_are_not_averaged() -> None:
+    """A model that was changed under its label is no further seed of what it was."""
+    for one, other in (
+        ({"parameters": 656}, {"parameters": 1300}),
+        ({"dialect": "judge=1"}, {"dialect": "judge=2"}),
+        ({"precision": "fp32"}, {"precision": "bf16"}),
+    ):
+        mixed = [row(0.98, 0, **one), row(0.97, 1, **other)]
+        for value in (printed("0.98"), None):
+            judged = judge(mixed, value, tier="paper", seeds=2)
+            assert (judged.verdict, judged.mean) == (Verdict.INCOMPARABLE, None)
+            assert "not averaged" in judged.reason
+        models = [(mixed, printed("0.98")), *column([0.5, 0.4], ["0.5", "0.4"])]
+        agreement = order_agreement(models)
+        assert agreement is not None
+        assert agreement.n == 2
+        assert isinstance(values_of(mixed, mixed[0].key[:3], 2), str)
 
 
 def test_nothing_is_averaged_over_holes() -> None:

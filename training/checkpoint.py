@@ -106,33 +106,13 @@ def load(path: Path, run: Run, device: torch.device | str = "cpu") -> Checkpoint
     try:
         if content["run"] != run.id:
             raise StaleError(f"{path} belongs to run {content['run']}, not to {run.id}; {mend}")
-        _same_settings(path, json.loads(content["settings"]), run)
+        if changed := run.changed(json.loads(content["settings"])):
+            raise StaleError(
+                f"{path} was trained with {changed}, or delete {path.parent} to train again"
+            )
         if content["precision"] not in get_args(Precision):
             raise DataError(f"{path} names a precision {content['precision']!r}; {mend}")
         known = Checkpoint.__dataclass_fields__.keys() & content.keys()
         return Checkpoint(**{name: content[name] for name in known})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is no checkpoint of this program ({error}); {mend}") from error
-
-
-def _same_settings(path: Path, then: dict[str, Any], run: Run) -> None:
-    """Refuse weights whose defaults have changed since, though their name and version have not.
-
-    An option that there was not yet stands at its default: who adds one whose default changes what was done before
-    raises the version.
-    """
-    now = json.loads(json.dumps(run.settings))
-    _, _, model = run.identity["model"]
-    _, _, dataset = run.identity["dataset"]
-    chosen = {"model": model, "dataset": dataset, "training": run.identity["training"]}
-    for part in now:
-        for key in sorted(now[part].keys() | then[part].keys()):
-            old, new = then[part].get(key, "absent"), now[part].get(key, "absent")
-            if old == "absent" and key not in chosen[part]:
-                continue
-            if old != new:
-                what = run.dataset.name if part == "dataset" else run.model.name
-                raise StaleError(
-                    f"{path} was trained with {part}.{key}={old!r}, which now reads {new!r} under the same name; "
-                    f"raise the version of {what}, or delete {path.parent} to train again"
-                )
