@@ -174,7 +174,7 @@ def test_a_damaged_results_file_is_named_and_left_alone(
     path.parent.mkdir(parents=True)
     path.write_text("protocol,tier\ntiny\n")
     assert cli.main(["run", "tiny", "--root", str(tmp_path)]) == 3
-    assert "tiny.csv, line 2" in capsys.readouterr().err
+    assert "tiny.csv, line 1" in capsys.readouterr().err
     assert path.read_text() == "protocol,tier\ntiny\n"
 
 
