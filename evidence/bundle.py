@@ -6,6 +6,7 @@ bundle and by the command, and nothing is left out silently.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 import zlib
@@ -27,6 +28,7 @@ from ..core.results import PublishedValue, ResultRow
 from ..core.workspace import Workspace
 from . import crate
 from .crate import Cell, Contents, Digest, Evidence
+from .ties import Ran, Specs, contradictions, read_run
 
 __all__ = ["Bundled", "bundle"]
 
@@ -41,7 +43,7 @@ WHEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can say
 class Bundled:
     """What was written. counts: "recomputable", "as recorded", "missing" -> numbers of them. unmade: cell -> why.
 
-    wrong: sentences on numbers that their own stored values contradict.
+    wrong: sentences on what contradicts itself: a number its own stored values, a row its run or its label.
     """
 
     path: Path
@@ -92,8 +94,9 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
             elif trouble := contradiction(
                 row, reductions.reduced(cell.reduction, arrays, row.dialect)
             ):
-                wrong.append(trouble)
+                wrong.append(f"{crate.label(row)}: {trouble}")
         evidence = Evidence(name, tier, cells, tuple(missing))
+        wrong += contradictions(rows, found, evidence, _runs(rows, given, wrong))
         given[crate.EVIDENCE] = evidence.text().encode()
         for part, content in sorted(given.items()):
             add(part, content)
@@ -112,7 +115,7 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
 
 
 def contradiction(row: ResultRow, found: reductions.Reduced) -> str:
-    """A sentence if a row does not say what its values make; "" if it does."""
+    """What a row says otherwise than its values make; "" if nothing."""
     said = (row.value, row.stderr, row.n, row.censored)
     makes = (found.value, found.stderr, found.n, found.censored)
     if said == makes:
@@ -124,7 +127,7 @@ def contradiction(row: ResultRow, found: reductions.Reduced) -> str:
         )
         if theirs != ours
     )
-    return f"{crate.label(row)}: the stored values make {', '.join(words)}"
+    return f"the stored values make {', '.join(words)}"
 
 
 def _cell(workspace: Workspace, row: ResultRow) -> tuple[str, Cell, Mapping[str, NDArray[Any]]]:
@@ -134,11 +137,12 @@ def _cell(workspace: Workspace, row: ResultRow) -> tuple[str, Cell, Mapping[str,
         unknown = ""
     except UsageError as error:
         reduction, unknown = "", f"its metric cannot be found here: {error}"
+    identity = _identity(row)
     if row.artifact:
         try:
             arrays = _arrays(workspace, row)
         except DataError as error:
-            return "missing", Cell(row.run, reduction, str(error)), {}
+            return "missing", Cell(row.run, reduction, str(error), identity), {}
     else:
         arrays = {}
     why = unknown
@@ -153,7 +157,24 @@ def _cell(workspace: Workspace, row: ResultRow) -> tuple[str, Cell, Mapping[str,
             reductions.reduced(reduction, arrays, row.dialect)
         except UsageError as error:
             why = str(error)
-    return "as recorded" if why else "recomputable", Cell(row.run, reduction, why), arrays
+    state = "as recorded" if why else "recomputable"
+    return state, Cell(row.run, reduction, why, identity), arrays
+
+
+def _identity(row: ResultRow) -> list[Any] | None:
+    """What the cell's id is the hash of; None where this program would call such a cell otherwise."""
+    from ..core.run import Run  # models come with torch, and `verify` imports this file
+
+    try:
+        specs = Specs.of(row)
+        run = Run(dataclasses.replace(specs.model, trained=1.0), specs.train, (), row.seed)
+        # its training options, which change its id alone, are not known from the row
+        made = run.identity_of_cell(specs.model.trained, specs.dataset, specs.metric)
+        found = [row.run, *made[1:]]
+        crate.to_json(found)
+    except (UsageError, ValueError, ImportError):
+        return None
+    return found if spec.identifier(found, 12) == row.cell else None
 
 
 def _arrays(workspace: Workspace, row: ResultRow) -> dict[str, NDArray[Any]]:
@@ -214,6 +235,18 @@ def _files(
     for path in sorted(workspace.labels(tier, name, "x").parent.glob(f"{name}-*.json")):
         missing.append(f"{path.stem}: what this rater judged by hand is no part of a bundle")
     return found
+
+
+def _runs(rows: list[ResultRow], given: Mapping[str, bytes], wrong: list[str]) -> dict[str, Ran]:
+    runs = {}
+    for run in sorted({row.run for row in rows if row.run}):
+        part = f"runs/{run}/run.json"
+        try:
+            if part in given:
+                runs[run] = read_run(run, given[part].decode())
+        except ValueError as error:
+            wrong.append(f"{part}: {error}")
+    return runs
 
 
 def _published(given: Mapping[str, bytes]) -> list[PublishedValue]:

@@ -1,12 +1,14 @@
 """Verifying an evidence bundle: each number from its stored values, each table from the numbers. No torch, no network.
 
 Nothing in the file is believed: it is never unpacked to disk, nothing of it is run, and sizes, names and digests are
-checked before anything is read. What remains beyond checking is said at the end of a verification: values that were
-invented as a whole, with all that follows from them, verify as well.
+checked before anything is read. A number is followed back to the label that it stands under (`ties.py`) and to what is
+installed here (`known.py`). What remains beyond checking: values that were invented as a whole, with the runs that they
+are said to come from and all that follows, verify as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -25,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from ..core import protocol as protocols
 from ..core import reductions, results
 from ..core.errors import DataError, UsageError
 from ..core.progress import track
@@ -33,7 +34,9 @@ from ..core.protocol import Protocol
 from ..core.results import PublishedValue, ResultRow
 from . import crate
 from .bundle import contradiction
-from .crate import Contents, Digest, Evidence
+from .crate import Cell, Contents, Digest, Evidence
+from .known import Known, differences
+from .ties import Ran, Specs, contradictions, read_run
 
 __all__ = ["Verified", "verify"]
 
@@ -139,8 +142,21 @@ def _verify(archive: Archive, found: Verified) -> None:
             raise Broken(f"{crate.ROWS} has a row of {row.protocol}, tier {row.tier}")
         if row.status == "ok" and row.cell not in evidence.cells:
             raise Broken(f"{crate.EVIDENCE} says nothing of {crate.label(row)}")
+        try:
+            Specs.of(row)
+        except ValueError as error:
+            raise Broken(f"{crate.ROWS}: {crate.label(row)}: {error}") from None
     _check_extras(archive, evidence, rows, found)
-    again = [_recomputed(archive, evidence, row, found) for row in track(rows, "verify")]
+    runs = _runs(archive, rows, found)
+    found.troubles += contradictions(rows, protocol, evidence, runs)
+    known = Known(evidence.name, evidence.tier, protocol)
+    again = [
+        _recomputed(archive, evidence.cells[row.cell], row, known, runs.get(row.run), found)
+        if row.status == "ok"
+        else row
+        for row in track(rows, "verify")
+    ]
+    found.without = sum(row.status != "ok" for row in rows)
     contents = Contents(
         title=title,
         protocol=protocol,
@@ -162,7 +178,11 @@ def _verify(archive: Archive, found: Verified) -> None:
         elif (stored := archive.read(path)) != content:
             found.troubles.append(_first_difference(path, stored, content))
     found.absent += evidence.missing
-    _compare_with_installed(evidence, archive, protocol, published, found)
+    if unnamed := sum(cell.identity is None for cell in evidence.cells.values()):
+        found.open.append(
+            f"{unnamed} cells do not say what their ids are the hash of: their specs stand as they were recorded"
+        )
+    found.open += differences(evidence.name, archive.text(crate.PROTOCOL), published)
 
 
 # The archive ----------------------------------------------------------------------------------------------------------
@@ -324,42 +344,57 @@ def _check_extras(
         found.troubles.append(f"{crate.EVIDENCE} speaks of cell {cell}, which is in no row")
 
 
+def _runs(archive: Archive, rows: list[ResultRow], found: Verified) -> dict[str, Ran]:
+    """What every run was made of, where its run.json is there and is that run's."""
+    runs = {}
+    for run in sorted({row.run for row in rows if row.run}):
+        name = f"runs/{run}/run.json"
+        if name not in archive.names:
+            found.open.append(f"{name} is not there: what was trained stands as it was recorded")
+            continue
+        try:
+            runs[run] = read_run(run, archive.text(name))
+        except ValueError as error:
+            found.troubles.append(f"{name}: {error}")
+    return runs
+
+
 # One number -----------------------------------------------------------------------------------------------------------
 
 
-def _recomputed(archive: Archive, evidence: Evidence, row: ResultRow, found: Verified) -> ResultRow:
+def _recomputed(
+    archive: Archive, cell: Cell, row: ResultRow, known: Known, ran: Ran | None, found: Verified
+) -> ResultRow:
     """The row with the number that its values make; as it is where they cannot make it, and that is noted."""
-    if row.status != "ok":
-        found.without += 1
-        return row
-    cell = evidence.cells[row.cell]
-    again, state = row, "recomputed"
+    label, again, state = crate.label(row), row, "recomputed"
     try:
         arrays = _arrays(archive, row)
         if arrays and reductions.digest(arrays) != row.artifact_digest:
             raise Broken(
-                f"{crate.label(row)}: its arrays have the digest {reductions.digest(arrays)}, "
-                f"the row says {row.artifact_digest!r}"
+                f"its arrays have the digest {reductions.digest(arrays)}, the row says {row.artifact_digest!r}"
             )
-        if cell.why:
-            state = "missing" if row.artifact and not arrays else "as recorded"
-            found.open.append(f"{crate.label(row)} ({state}): {cell.why}")
-        elif row.artifact and not arrays:
-            raise Broken(f"{crate.label(row)}: its values are missing, and nothing says why")
-        else:
+        if row.artifact and not arrays and not cell.why:
+            raise Broken("its values are missing, and nothing says why")
+        if not cell.why:
             number = reductions.reduced(cell.reduction, arrays, row.dialect)
             again = dataclasses.replace(row, **vars(number))
             if trouble := contradiction(row, number):
-                state = "wrong"
-                found.troubles.append(trouble)
-    except Broken as error:
+                raise Broken(trouble)
+        if arrays and (own := known.reduction(row, cell)):
+            # whatever the bundle says of it: the metric's own reduction must not make another number
+            with contextlib.suppress(UsageError):
+                if trouble := contradiction(row, reductions.reduced(own, arrays, row.dialect)):
+                    raise Broken(f"by {own}, which the metric says here, {trouble}")
+        doubts = [*known.doubts(row, cell, ran)]
+        if cell.why or doubts:
+            state = "missing" if row.artifact and not arrays else "as recorded"
+        if cell.why:
+            found.open.append(f"{label} ({state}): {cell.why}")
+        found.open += [f"{label}: {doubt}" for doubt in doubts]
+    except (Broken, UsageError) as error:
         state = "wrong"
-        found.troubles.append(str(error))
-    except UsageError as error:
-        state = "wrong"
-        found.troubles.append(f"{crate.label(row)}: {error}")
-    counter = found.counts.setdefault((row.metric, cell.reduction), Counter())
-    counter[state] += 1
+        found.troubles.append(f"{label}: {error}")
+    found.counts.setdefault((row.metric, cell.reduction), Counter())[state] += 1
     return again
 
 
@@ -399,35 +434,6 @@ def _first_difference(path: str, stored: bytes, made: bytes) -> str:
                 f"{their[begin : begin + 60]!r} instead of {our[begin : begin + 60]!r}"
             )
     return f"{path} is not what its sources make: {len(stored)} bytes instead of {len(made)}"
-
-
-def _compare_with_installed(
-    evidence: Evidence,
-    archive: Archive,
-    protocol: Protocol,
-    published: list[PublishedValue],
-    found: Verified,
-) -> None:
-    """What the paper says is no part of the evidence: it must be what this installation knows of the paper."""
-    if evidence.name not in protocols.names():
-        found.open.append(
-            f"{evidence.name} is no protocol known here; its published values are taken as they stand"
-        )
-        return
-    _, known, docstring = protocols.load(evidence.name)
-    path = protocols.published_path(evidence.name)
-    ours = {value.key: value for value in results.read(path, PublishedValue)} if path.is_file() else {}  # fmt: skip
-    theirs = {value.key: value for value in published}
-    if differing := [
-        key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
-    ]:
-        where = "; ".join(", ".join(key) for key in sorted(differing)[:3])
-        found.open.append(f"{len(differing)} published values are not those known here ({where})")
-    title = docstring.strip().partition("\n")[0] or evidence.name
-    if archive.text(crate.PROTOCOL) != crate.described(evidence.name, title, known):
-        found.open.append(
-            f"the protocol {evidence.name} is laid out otherwise here; the tables are those of the bundle's"
-        )
 
 
 def _plain(text: str) -> str:

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import io
 import json
 import os
 import shutil
 import struct
-import subprocess
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from reprise import cli
-from reprise.core import protocol as protocols
 from reprise.core import reductions, results
 from reprise.core.errors import UsageError
 from reprise.core.metric import Measurement
-from reprise.core.results import PublishedValue, ResultRow
+from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
 from reprise.evidence import crate
 from reprise.evidence.bundle import bundle
-from reprise.evidence.crate import Contents, Digest
+from reprise.evidence.crate import Digest
 from reprise.evidence.verify import Verified, verify
-from reprise.launch.plan import Request, collect, plan
-from reprise.launch.provenance import Provenance
-from reprise.launch.work import work
-from reprise.training.engine import choose
-from reprise.training.fit import Stop
+from reprise.launch.plan import Request
+
+from .bundles import contents, forged, laboratory_protocols, measure, with_manifest, written
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -47,34 +40,19 @@ CELLS = ("Bound", "Bound-4", "Raises", "Needy")
 
 @pytest.fixture(scope="module", autouse=True)
 def _protocols() -> Iterator[None]:
-    """The laboratory's protocols are there, as in laboratory_cli.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(HERE))
-        found = importlib.util.spec_from_file_location("laboratory_cli", SCRIPT)
-        assert found is not None
-        assert found.loader is not None
-        module: ModuleType = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        patch.setitem(sys.modules, "reprise.protocols.tiny", module.MODULE)
-        patch.setitem(sys.modules, "reprise.protocols.faulty", module.FAULTY)
-        real = protocols.names
-        patch.setattr(protocols, "names", lambda: [*real(), "tiny", "faulty"])
+    with laboratory_protocols():
         yield
 
 
 @pytest.fixture(scope="module")
 def laboratory(_protocols: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with real runs of small models: numbers that can be made again, one that cannot, failures and n/a."""
-    where = Workspace(tmp_path_factory.mktemp("laboratory"))
-    made_by, steps = Provenance("c0ffee" * 6 + "abcd", False), (("training.steps", "5"),)
+    where, steps = Workspace(tmp_path_factory.mktemp("laboratory")), (("training.steps", "5"),)
     for request in (
         Request("tiny", "demo", ("Sketch", "Sketch (wide)"), (), CELLS, changes=steps),
         Request("faulty", "demo", ("Sketch",), changes=steps),
     ):
-        todo = plan(request, where)
-        for job in todo.jobs:
-            work(job, where, choose("cpu", "fp32", 1), made_by, Stop(signals=()), lambda *_: None)
-        collect(todo, where)
+        measure(request, where)
     return where.root
 
 
@@ -84,44 +62,6 @@ def whole(laboratory: Path, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.zip"
     bundle(Workspace(laboratory), "tiny", "demo", path)
     return path
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def written(path: Path, files: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def with_manifest(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files with a manifest that fits them."""
-    others = {name: content for name, content in files.items() if name != crate.MANIFEST}
-    lines = (f"{Digest.of(content).sha256}  {name}\n" for name, content in sorted(others.items()))
-    return {**others, crate.MANIFEST: "".join(lines).encode()}
-
-
-def forged(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Everything that is made, made of what the files say: what somebody does who knows the format."""
-    given = {name: content for name, content in files.items() if name not in crate.MADE}
-    title, protocol = crate.restored(files[crate.PROTOCOL].decode())
-    published = files.get(crate.PUBLISHED, b"").decode()
-    made = crate.made(
-        Contents(
-            title=title,
-            protocol=protocol,
-            rows=results.parse(files[crate.ROWS].decode(), ResultRow, "rows"),
-            published=results.parse(published, PublishedValue, "published") if published else [],
-            evidence=crate.read_evidence(files[crate.EVIDENCE].decode()),
-            citation=files[crate.CITATION].decode(),
-            given={name: Digest.of(content) for name, content in given.items()},
-        )
-    )
-    return {**given, **made}
 
 
 def flipped(content: bytes) -> bytes:
@@ -196,27 +136,6 @@ def test_what_cannot_be_made_again_is_said_and_the_exit_code_is_2(
     readme = contents(path)["README.md"].decode()
     assert "log.csv is not there" in readme
     assert "stores nothing but the number" in readme
-
-
-def test_verifying_needs_neither_torch_nor_the_network(whole: Path) -> None:
-    script = f"""
-import sys
-sys.modules["torch"] = None  # importing it raises
-def refuse(event, arguments):
-    if event.startswith(("socket.connect", "socket.getaddrinfo", "urllib", "subprocess")):
-        raise RuntimeError(event)
-sys.addaudithook(refuse)
-sys.path.insert(0, {str(HERE)!r})
-import laboratory_cli
-laboratory_cli.install()
-code = laboratory_cli.cli.main(["verify-bundle", {str(whole)!r}])
-assert not [name for name in sys.modules if name.startswith("torch.")]
-sys.exit(code)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_stored_array_that_is_not_the_rows_is_found_when_bundling(
