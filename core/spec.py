@@ -100,12 +100,11 @@ LONGEST = 4_000  # characters of a spec that is read back
 
 def read(kind: Kind, text: str) -> Spec:
     """The spec that `str` wrote, its options in its order. Raises ValueError for any other text."""
-    match = re.fullmatch(
-        r"([^\s()]+)(?:\((.*)\))?(?: after (\d+)% of its training)?", text, re.DOTALL
-    )
+    form = r"([^\s()]+)(?:\((.*)\))?(?: after (\d+)% of its training)?"
+    match = re.fullmatch(form, text, re.DOTALL) if len(text) <= LONGEST else None
     options: dict[str, Value] = {}
     try:
-        if match is None or len(text) > LONGEST:
+        if match is None:
             raise ValueError
         call = ast.parse(f"dict({match[2] or ''})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:

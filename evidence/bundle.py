@@ -61,6 +61,17 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
     rows = results.read(source, ResultRow)
     if not rows:
         raise DataError(f"{source} holds no rows; `run_protocol {name} --tier {tier}` makes them")
+    if odd := crate.unprintable(rows):
+        raise DataError(
+            f"{source} has a text that cannot be printed in its place ({odd[:80]!r}); "
+            "give it another name and measure again"
+        )
+    for folder in {row.run for row in rows} | {row.cell for row in rows} - {""}:
+        if folder and ("/" in folder or crate.refused(folder)):
+            raise DataError(
+                f"{source} names a run or cell {folder!r}, and no file of a bundle can be called so; "
+                "name the data set or the model with letters, digits and hyphens and measure again"
+            )
     title = docstring.strip().partition("\n")[0] or name
     missing: list[str] = []
     given = _files(workspace, name, tier, rows, missing)
@@ -74,6 +85,13 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
     with writing(path) as file, zipfile.ZipFile(file, "w") as archive:
 
         def add(name: str, content: bytes) -> None:
+            if why := crate.refused(name):
+                raise DataError(f"a bundle cannot hold {name!r}, which {why}")
+            if sum(digest.size for digest in digests.values()) + len(content) > crate.MOST_BYTES:
+                raise DataError(
+                    f"the bundle would unpack to more than {crate.MOST_BYTES:,} bytes, which nobody would verify; "
+                    "bundle a smaller tier"
+                )
             info = zipfile.ZipInfo(name, WHEN)
             info.external_attr, info.create_system = 0o100644 << 16, 3
             packed = len(zlib.compress(content, 9))
@@ -188,6 +206,11 @@ def _arrays(workspace: Workspace, row: ResultRow) -> dict[str, NDArray[Any]]:
             arrays = {name: stored[name] for name in stored.files}
     except UNREADABLE as error:
         raise DataError(f"runs/{row.artifact} cannot be read ({error})") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in crate.KINDS or array.nbytes > crate.MOST_READ // 2:
+            raise DataError(
+                f"runs/{row.artifact} holds {name!r}, {array.nbytes:,} bytes of {array.dtype}, which no bundle can"
+            )
     if (found := reductions.digest(arrays)) != row.artifact_digest:
         raise DataError(
             f"runs/{row.artifact} is not what the row was measured with: digest {found}, not {row.artifact_digest}"

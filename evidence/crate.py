@@ -18,6 +18,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 from urllib.parse import quote, unquote
 
 from ..core import spec
@@ -36,6 +37,10 @@ MADE = (ROWS, *TABLES, README, METADATA, MANIFEST)
 GIVEN = (EVIDENCE, PROTOCOL, PUBLISHED, SECOND, CITATION, LICENCE, LOCK)
 OF_RUN = ("run.json", "log.csv", "trained.json")
 MOST_CELLS = 100_000
+MOST_FILES = 200_000
+MOST_BYTES = 16 * 2**30  # of everything, unpacked
+MOST_READ = 2**30  # of one file whose content is looked at
+KINDS = "biufU"  # of stored values: truth values, whole and real numbers, text
 MOST_RATIO = 100  # of a file to what it is packed into; what could be smaller is stored as it is, unlike in a zip bomb
 
 DESCRIPTIONS = {
@@ -152,6 +157,26 @@ def array_of(path: str) -> tuple[str, str, str] | None:
     """(run, cell, array) of such a path, None for another one."""
     match = re.fullmatch(r"values/([^/]+)/([^/]+)/([^/]+)\.npy", path)
     return (match[1], match[2], unquote(match[3])) if match else None
+
+
+def refused(path: str) -> str:
+    """Why no file of a bundle can be called so; "" if one can."""
+    if path.endswith("/"):
+        return (
+            "is an entry for a folder, and a bundle holds files alone (zip -D leaves folders out)"
+        )
+    parts = path.split("/")
+    plain = all(re.fullmatch(r"[\w.%() +@~=,'!&;\-]+", part) for part in parts)
+    if not plain or not {".", ".."}.isdisjoint(parts):
+        return "could climb out of a folder, or cannot be written on every disk"
+    return ""
+
+
+def unprintable(rows: Iterable[ResultRow]) -> str:
+    """A text in the rows that would break out of the line or the cell it is shown in; "" if there is none."""
+    texts = (text for row in rows for text in vars(row).values() if isinstance(text, str))
+    odd = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, marks that turn text around, line ends
+    return next((text for text in texts if any(category(c) in odd for c in text)), "")
 
 
 # The protocol as data -------------------------------------------------------------------------------------------------
@@ -336,7 +361,10 @@ def metadata(contents: Contents, digests: Mapping[str, Digest]) -> str:
         {"@id": f"#author-{number}", "@type": kind, "name": name}
         for number, (kind, name) in enumerate(cited["authors"], 1)
     ]
-    runs = {row.run: [r for r in rows if r.run == row.run] for row in rows if row.run}
+    runs: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        if row.run:
+            runs.setdefault(row.run, []).append(row)
     commits = sorted({commit for row in rows for commit in _commits(row)})
     software = [
         {
@@ -458,15 +486,16 @@ def _citation(text: str) -> dict[str, Any]:
     """
 
     def of(key: str) -> str:
-        found = re.search(rf"^{key}: *(.+?) *$", text, re.MULTILINE)
+        found = re.search(rf"^{key}:(.+)$", text, re.MULTILINE)
         if found is None:
             raise ValueError(f"{CITATION} does not say {key}")
-        return found[1].strip("\"'")
+        return found[1].strip(" \"'")
 
     block = re.search(r"^authors:\n((?:[ -].*\n)+)", text, re.MULTILINE)
     authors = []
     for one in re.split(r"^ *- ", block[1], flags=re.MULTILINE)[1:] if block else []:
-        said = dict(re.findall(r"^ *([\w-]+): *\"?(.+?)\"? *$", one, re.MULTILINE))
+        lines = re.findall(r"^ *([\w-]+):(.+)$", one, re.MULTILINE)
+        said = {key: value.strip(' "') for key, value in lines}
         if "name" in said:
             authors.append(("Organization", said["name"]))
         elif "family-names" in said:

@@ -127,9 +127,17 @@ class Known:
                 default = found.options.get(key, MISSING)
                 if key not in differing and (default is UNKNOWN or not same(value, default)):
                     yield f"it says {mine}; its cell was measured without {key}={value!r}"
+        if ran is None:
+            return
         for key, value in specs.model.options:
-            if ran is not None and key not in evaluation and key not in ran.settings["model"]:
+            if key not in evaluation and key not in ran.settings["model"]:
                 yield f"it says {specs.model}; neither its run nor its cell has {key}={value!r}"
+        data = declared("dataset", specs.train.name)
+        defaults = data.options if data else ran.settings["dataset"]
+        for key, value in ran.settings["dataset"].items():
+            default = defaults.get(key, MISSING)
+            if key not in ran.dataset[1] and not same(value, default):
+                yield f"its run.json says dataset.{key}={value!r}; its id says the default, {default!r}"
 
     def _tier(self, row: ResultRow, specs: Specs, ran: Ran | None) -> Iterator[str]:
         """What the protocol and the tier make of a label, against what was made; what `--set` changed left out."""

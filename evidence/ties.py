@@ -85,10 +85,10 @@ def contradictions(
 def of_label(model: str, protocol: Protocol) -> tuple[str, dict[str, str]]:
     """`GNM [lr=0.0003]`: the label in the protocol, and what `--set` changed."""
     label, _, said = model.partition(" [")
-    changes: dict[str, str] = {}
-    if model not in protocol.models and said.endswith("]"):
-        changes = dict(re.findall(r"([\w.]+)=(.*?)(?:, (?=[\w.]+=)|$)", said[:-1]))
-    return (label, changes) if changes else (model, {})
+    words = [word.partition("=") for word in said[:-1].split(", ")]
+    if model in protocol.models or not said.endswith("]") or not all(word[1] for word in words):
+        return model, {}
+    return label, {key: value for key, _, value in words}
 
 
 def owns(
@@ -206,7 +206,7 @@ def _of_run(row: ResultRow, specs: Specs, ran: Ran | None) -> Iterator[str]:
     steps = ran.settings["training"].get("steps")
     if row.status == "ok" and row.steps is not None and isinstance(steps, int):
         share = specs.model.trained
-        made = steps if share == 1 else max(1, round(share * steps))
+        made = steps if share == 1 else max(1, round(share * min(steps, 2**53)))
         if row.steps != made:
             yield f"it says {row.steps} steps; its run was trained for {made}"
 

@@ -42,9 +42,7 @@ __all__ = ["Verified", "verify"]
 
 VERIFIED, DIFFERS, UNDECIDED = 0, 1, 2
 STATES = ("recomputed", "as recorded", "missing", "wrong")
-MOST_FILES = 200_000
 MOST_TEXT = 64 * 2**20  # bytes of one file that is not an array
-MOST_BYTES = 16 * 2**30  # of everything, unpacked
 SMALL = (
     256 * 2**20
 )  # bytes that any archive may unpack to; a larger one only to MOST_RATIO times its size
@@ -124,6 +122,8 @@ def verify(path: Path) -> Verified:
             _verify(archive, found)
     except Broken as error:
         found.troubles.append(str(error))
+    except RecursionError:
+        found.troubles.append("something in it nests too deeply to be read")
     return found
 
 
@@ -137,6 +137,8 @@ def _verify(archive: Archive, found: Verified) -> None:
     published = (
         _rows(archive, crate.PUBLISHED, PublishedValue) if crate.PUBLISHED in digests else []
     )
+    if odd := crate.unprintable(rows):
+        raise Broken(f"{crate.ROWS} has a text that cannot be printed in its place: {odd[:80]!r}")
     for row in rows:
         if (row.protocol, row.tier) != (evidence.name, evidence.tier):
             raise Broken(f"{crate.ROWS} has a row of {row.protocol}, tier {row.tier}")
@@ -175,7 +177,7 @@ def _verify(archive: Archive, found: Verified) -> None:
             continue  # what it should say depends on what was told already
         if path not in archive.names:
             found.troubles.append(f"{path} is missing")
-        elif (stored := archive.read(path)) != content:
+        elif (stored := archive.read(path, MOST_TEXT)) != content:
             found.troubles.append(_first_difference(path, stored, content))
     found.absent += evidence.missing
     if unnamed := sum(cell.identity is None for cell in evidence.cells.values()):
@@ -216,18 +218,14 @@ class Archive:
 
     def _checked(self, size: int) -> dict[str, zipfile.ZipInfo]:
         infos = self.zip.infolist()
-        if len(infos) > MOST_FILES:
+        if len(infos) > crate.MOST_FILES:
             raise Broken(f"it holds {len(infos):,} files, more than any bundle")
         names: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
             # zipfile cuts a name at its first NUL; orig_filename is what is written
             name = info.orig_filename
-            parts = name.split("/")
-            if not re.fullmatch(r"[\w.%() +@~=,'!&;\-]+(/[\w.%() +@~=,'!&;\-]+)*", name) or {
-                ".",
-                "..",
-            }.intersection(parts):
-                raise Broken(f"a file in it is called {name!r}, which could climb out of a folder")
+            if why := crate.refused(name):
+                raise Broken(f"a file in it is called {name!r}, which {why}")
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG):
                 raise Broken(f"{name} is no plain file but a link or something else")
@@ -241,7 +239,7 @@ class Archive:
         packed, unpacked = (
             sum(getattr(info, what) for info in infos) for what in ("compress_size", "file_size")
         )
-        if packed > size or unpacked > min(MOST_BYTES, max(SMALL, crate.MOST_RATIO * size)):
+        if packed > size or unpacked > min(crate.MOST_BYTES, max(SMALL, crate.MOST_RATIO * size)):
             raise Broken(
                 f"its {size:,} bytes would unpack to {unpacked:,}; it is made to fill a disk or memory"
             )
@@ -258,16 +256,18 @@ class Archive:
         except DAMAGED as error:
             raise Broken(f"{name} is damaged ({error})") from error
 
-    def read(self, name: str) -> bytes:
-        """A file whole."""
+    def read(self, name: str, most: int = crate.MOST_READ) -> bytes:
+        """A file whole, unless it is longer than any such file."""
+        if name in self.names and self.names[name].file_size > most:
+            raise Broken(
+                f"{name} is {self.names[name].file_size:,} bytes long, more than any such file"
+            )
         return b"".join(self.chunks(name))
 
     def text(self, name: str) -> str:
         """A file as text."""
-        if name in self.names and self.names[name].file_size > MOST_TEXT:
-            raise Broken(f"{name} is {self.names[name].file_size:,} bytes long, more than any text")
         try:
-            return self.read(name).decode()
+            return self.read(name, MOST_TEXT).decode()
         except UnicodeDecodeError as error:
             raise Broken(f"{name} is no UTF-8 text ({error.reason})") from None
 
@@ -411,7 +411,7 @@ def _array(content: bytes, name: str) -> NDArray[Any]:
             raise ValueError("it is of another version of the format")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         rest = content[file.tell() :]
-        if dtype.hasobject or dtype.kind not in "biufU" or fortran:
+        if dtype.hasobject or dtype.kind not in crate.KINDS or fortran:
             raise ValueError(f"{dtype} is no type of a stored value")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(rest):
             raise ValueError(f"shape {shape} is not what it holds")

@@ -82,7 +82,7 @@ PAIR.__dict__["protocol"] = Table(
     metrics={
         "LL": metric("log_marginal", particles=3, images=4),
         "LL-2": metric("log_marginal", particles=2, images=4),
-        "D-Steps": metric("discriminator_steps", pool=32, held_out=16, batch=8, cap=20, repeats=2),
+        "D-Steps": metric("discriminator_steps", pool=16, held_out=8, batch=4, cap=20, repeats=1),
     },
 )
 

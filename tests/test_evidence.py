@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import struct
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -359,6 +360,38 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
     assert any(name.rpartition("/")[2] in trouble for trouble in found.troubles), found.troubles
 
 
+def test_a_text_of_a_row_cannot_break_out_of_its_line(whole: Path, tmp_path: Path) -> None:
+    for odd in ("Visitor\n| Sketch | 999 |", "a\u202eb", "a\u2028b"):
+        files = contents(whole)
+        rows = edited(files[crate.ROWS], "model", odd)
+        found = verify(written(tmp_path / "a.zip", with_manifest({**files, crate.ROWS: rows})))
+        assert found.code == 1
+        assert "cannot be printed in its place" in found.troubles[-1]
+
+
+def test_rows_with_other_line_ends_are_other_bytes(whole: Path, tmp_path: Path) -> None:
+    files = contents(whole)
+    changed = {**files, crate.ROWS: files[crate.ROWS].replace(b"\n", b"\r\n")}
+    found = verify(written(tmp_path / "a.zip", with_manifest(changed)))
+    assert any(s.startswith("results.csv is not what its sources make") for s in found.troubles)
+
+
+def test_nothing_long_is_read_into_memory_or_searched_for_ever(whole: Path, tmp_path: Path) -> None:
+    files = contents(whole)
+    long = {**files, crate.README: bytes(2**26 + 1)}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in with_manifest(long).items():
+            archive.writestr(name, content)
+    found = verify(tmp_path / "a.zip")
+    assert any("more than any such file" in trouble for trouble in found.troubles)
+    spaces = b"title: a" + b" " * 10**6 + b"b\n"
+    label = edited(files[crate.ROWS], "model", "x [" + "a" * 10**5 + "]")
+    began = time.monotonic()
+    for part, content in ((crate.CITATION, spaces), (crate.ROWS, label)):
+        verify(written(tmp_path / "a.zip", with_manifest({**files, part: content})))
+    assert time.monotonic() - began < 20
+
+
 def test_json_that_can_be_read_in_two_ways_is_not_read() -> None:
     with pytest.raises(ValueError, match="a key stands twice"):
         crate.from_json('{"value": 1, "value": 2}')
@@ -439,6 +472,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         for name in ("../a", "/etc/a", "a/../../b", "C:\\a", "..", "a//b", "a\x00b", "a/./b", "a\x1b[2Jb")
     },
     "a link": (linked, "no plain file"),
+    "a folder": (functools.partial(climbing, name="values/"), "an entry for a folder"),
     "a name twice": (twice, "in it twice"),
     "a bomb": (bomb, "made to fill"),
     "overlapping files": (overlapping, "made to fill"),
@@ -478,6 +512,37 @@ def test_what_is_not_there_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFi
         assert err.startswith("reprise: ")
         assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("odd", ["../x", "a/b-s0-12345678", "a:b-s0-12345678", "a\nb-s0-12345678"])
+def test_what_no_bundle_can_be_made_of_is_refused_and_nothing_is_written(
+    odd: str, laboratory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(laboratory, tmp_path / "root")
+    rows = results.read(Workspace(root).results("demo", "tiny"), ResultRow)
+    changed = [dataclasses.replace(row, run=odd) for row in rows]
+    results.write(Workspace(root).results("demo", "tiny"), changed, ResultRow)
+    path = tmp_path / "out" / "a.zip"
+    assert cli.main(["bundle", "tiny", "--root", str(root), "-o", str(path)]) == 3
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "measure again" in err
+    assert not path.parent.exists()
+
+
+def test_an_array_that_no_bundle_can_hold_is_said_to_be_missing(
+    laboratory: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(laboratory, tmp_path / "root")
+    rows = results.read(Workspace(root).results("demo", "tiny"), ResultRow)
+    place = next(i for i, row in enumerate(rows) if row.artifact)
+    arrays = {"value": np.ones(3), "phase": np.ones(3, complex)}
+    np.savez(root / "runs" / rows[place].artifact, allow_pickle=False, **arrays)
+    rows[place] = dataclasses.replace(rows[place], artifact_digest=reductions.digest(arrays))
+    results.write(Workspace(root).results("demo", "tiny"), rows, ResultRow)
+    made = bundle(Workspace(root), "tiny", "demo", tmp_path / "a.zip")
+    assert any("complex128, which no bundle can" in why for _, why in made.unmade)
+    assert verify(tmp_path / "a.zip").code == 2
 
 
 def test_labels_cannot_steer_a_terminal() -> None:

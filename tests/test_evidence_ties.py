@@ -209,6 +209,10 @@ def settled_longer(described: dict[str, Any]) -> None:
     described["settings"]["training"]["steps"] = 3000
 
 
+def another_data_seed(described: dict[str, Any]) -> None:
+    described["settings"]["dataset"]["seed"] = 7
+
+
 def in_format_1(found: dict[str, Any]) -> None:
     found["format"] = 1
     for cell in found["cells"].values():
@@ -277,7 +281,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Files], Files], str]] = {
 
 DOUBTS: dict[str, tuple[Callable[[Files], Files], str]] = {
     "nothing stands in": (stating(stand_in=""), "nothing is said to stand in"),
-    "another target": (replacing("dialect", "target=0.9", "target=0.95"), "that of discriminator_steps"),
+    "another cap": (replacing("dialect", "cap=20", "cap=50000"), "that of discriminator_steps"),
     "the other way is better": (stating(better="lower"), "which is better is said to be lower"),
     "one model as another": (
         in_turn(without_sketch, replacing("model", "Sketch-2", "Sketch")), "latents stays as it is here",
@@ -286,6 +290,7 @@ DOUBTS: dict[str, tuple[Callable[[Files], Files], str]] = {
         lambda files: with_evidence(files, in_format_1), "do not say what their ids are the hash of",
     ),
     "without run.json": (without_runs, "run.json is not there: what was trained stands as it was recorded"),
+    "another default of the data": (lambda files: with_run(files, another_data_seed), "says dataset.seed=7"),
     "an option that was none": (
         replacing("dataset_spec", "rule='mnist4', ", "rule='mnist4', seed=1, "), "its cell was measured without seed=1",
     ),
