@@ -22,8 +22,11 @@ from reprise.core.workspace import Workspace
 from reprise.evidence import crate
 from reprise.evidence.bundle import bundle
 from reprise.evidence.declared import declared
+from reprise.evidence.known import Known
+from reprise.evidence.ties import contradictions, read_run
 from reprise.evidence.verify import verify
-from reprise.launch.plan import Request
+from reprise.launch.plan import Request, plan
+from reprise.launch.work import _description
 
 from .bundles import contents, forged, laboratory_protocols, measure, written
 
@@ -375,6 +378,29 @@ assert not [name for name in sys.modules if name.startswith("torch.")]
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_cell_of_table_1_would_be_doubted(tmp_path: Path) -> None:
+    """What the plan makes of a protocol at a tier is what a verification expects of it, of every kind of model."""
+    name, known, _ = protocols.load("gnm_table1")
+    _, bundled = crate.restored(crate.described(name, "", known))
+    rows, cells, runs = [], {}, {}
+    for planned in plan(Request(name, "demo"), Workspace(tmp_path)).cells:
+        run = planned.run
+        assert run is not None
+        row = dataclasses.replace(planned.row, status="ok", steps=run.recipe.training.steps)
+        named = run.identity_of_cell(
+            planned.cell.model.trained, planned.cell.dataset, planned.cell.metric
+        )
+        reduction = spec.load(planned.cell.metric).reduction
+        rows.append(row)
+        cells[row.cell] = crate.Cell(row.run, reduction, "", named)
+        runs[row.run] = read_run(row.run, json.dumps(_description(run)))
+    assert len(rows) == 19
+    assert not [*contradictions(rows, bundled, crate.Evidence(name, "demo", cells, ()), runs)]
+    here = Known(name, "demo", bundled)
+    for row in rows:
+        assert not [*here.doubts(row, cells[row.cell], runs[row.run])]
 
 
 # What specs and classes say -------------------------------------------------------------------------------------------
