@@ -88,7 +88,10 @@ def _steps_until(arrays: Arrays, name: str, words: Mapping[str, str]) -> Reduced
     score, every, target = arrays[name], float(words["every"]), float(words["target"])
     if score.ndim != 2 or score.dtype.kind != "f" or not np.isfinite(score).any(1).all():
         raise ValueError(f"scores must be floats (R, E), some in each repeat; got {score.shape}")
-    found = mean(np.sum(~np.isnan(score), 1) * every)
+    steps = np.sum(~np.isnan(score), 1) * every
+    if "steps" in arrays and not np.array_equal(arrays["steps"], steps):
+        raise ValueError(f"the stored steps are not those of scores every {every:g}")
+    found = mean(steps)
     reached = bool((np.nanmax(score, 1) >= target).all())
     return Reduced(found.value, found.stderr, found.n, "" if reached else ">")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from .errors import ContractError, UsageError, told, unknown
 from .model import GenerativeModel, Recipe, Training, checked_recipe
 from .randomness import stream
 from .sources import source
-from .spec import Spec, Value, build, checked, load
+from .spec import Spec, Value, build, checked, identifier, load, readable
 
 
 @dataclass(frozen=True)
@@ -165,11 +164,16 @@ class Run:
     @cached_property
     def id(self) -> str:
         """`gnm-mnist10-s0-1f3a9c2e`: readable prefix and hash of the identity; also the folder under runs/."""
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-        name = "".join(
-            c if c.isalnum() else "_" for c in self.model.name.rpartition(":")[2]
-        ).lower()
-        return f"{name}-{self.data.info.name}-s{self.seed}-{digest}"
+        name = readable(self.model)
+        return f"{name}-{self.data.info.name}-s{self.seed}-{identifier(self.identity, 8)}"
+
+    def identity_of_cell(self, share: float, test: Spec, metric: Spec) -> list[Any]:
+        """What the id of a cell is the hash of, 12 digits: this run, how far it was, and what was measured on what."""
+        parts: list[Any] = [self.id, self.evaluation]
+        for thing in (test, metric):
+            made = build(thing)
+            parts.append([thing.name, made.version, non_defaults(made)])
+        return parts if share == 1 else [*parts, ["trained", share]]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What travels to a worker process: the fields, not what was derived from them."""

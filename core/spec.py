@@ -8,10 +8,13 @@ registered under the entry point groups `reprise.models`, `reprise.data` and `re
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import math
 import re
 import typing
@@ -81,6 +84,52 @@ def dataset(name: str, **options: Value) -> Spec:
 def metric(name: str, **options: Value) -> Spec:
     """A metric and its options."""
     return Spec("metric", name).with_options(**options)
+
+
+def identifier(identity: Any, digits: int) -> str:
+    """The hash by which runs and cells are named: hexadecimal digits of what makes one differ from another."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:digits]
+
+
+def readable(model: Spec) -> str:
+    """What the ids of a model's runs begin with."""
+    return "".join(c if c.isalnum() else "_" for c in model.name.rpartition(":")[2]).lower()
+
+
+LONGEST = 4_000  # characters of a spec that is read back
+
+
+def read(kind: Kind, text: str) -> Spec:
+    """The spec that `str` wrote, its options in its order. Raises ValueError for any other text."""
+    form = r"([^\s()]+)(?:\((.*)\))?(?: after (\d+)% of its training)?"
+    match = re.fullmatch(form, text, re.DOTALL) if len(text) <= LONGEST else None
+    options: dict[str, Value] = {}
+    try:
+        if match is None:
+            raise ValueError
+        call = ast.parse(f"dict({match[2] or ''})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError
+        for word in call.keywords:
+            value = _constant(word.value)
+            if word.arg is None or not isinstance(value, str | int | float | NoneType):
+                raise ValueError
+            options[word.arg] = value
+        share = int(match[3]) / 100 if match[3] else 1.0
+        found = Spec(kind, match[1], tuple(options.items()), share)
+        if str(found) != text:
+            raise ValueError
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise ValueError(f"{text[:80]!r} names no {kind} and its options") from None
+    return found
+
+
+def _constant(node: ast.expr) -> Any:
+    """What a literal says; `inf` and `nan` are none, but are written so."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return float(ast.unparse(node))
 
 
 def names(kind: Kind) -> dict[str, str]:

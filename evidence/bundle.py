@@ -6,6 +6,7 @@ bundle and by the command, and nothing is left out silently.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 import zlib
@@ -28,6 +29,7 @@ from ..core.results import PublishedValue, ResultRow
 from ..core.workspace import Workspace
 from . import crate
 from .crate import Cell, Contents, Digest, Evidence
+from .ties import Ran, Specs, contradictions, read_run
 
 __all__ = ["Bundled", "bundle"]
 
@@ -42,7 +44,7 @@ WHEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can say
 class Bundled:
     """What was written. counts: "recomputable", "as recorded", "missing" -> numbers of them. unmade: cell -> why.
 
-    wrong: sentences on numbers that their own stored values contradict.
+    wrong: sentences on what contradicts itself: a number its own stored values, a row its run or its label.
     """
 
     path: Path
@@ -60,6 +62,17 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
     rows = results.read(source, ResultRow)
     if not rows:
         raise DataError(f"{source} holds no rows; `run_protocol {name} --tier {tier}` makes them")
+    if odd := crate.unprintable(rows):
+        raise DataError(
+            f"{source} has a text that cannot be printed in its place ({odd[:80]!r}); "
+            "give it another name and measure again"
+        )
+    for folder in {row.run for row in rows} | {row.cell for row in rows} - {""}:
+        if folder and ("/" in folder or crate.refused(folder)):
+            raise DataError(
+                f"{source} names a run or cell {folder!r}, and no file of a bundle can be called so; "
+                "name the data set or the model with letters, digits and hyphens and measure again"
+            )
     title = docstring.strip().partition("\n")[0] or name
     missing: list[str] = []
     given = _files(workspace, name, tier, rows, missing)
@@ -73,6 +86,13 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
     with writing(path) as file, zipfile.ZipFile(file, "w") as archive:
 
         def add(name: str, content: bytes) -> None:
+            if why := crate.refused(name):
+                raise DataError(f"a bundle cannot hold {name!r}, which {why}")
+            if sum(digest.size for digest in digests.values()) + len(content) > crate.MOST_BYTES:
+                raise DataError(
+                    f"the bundle would unpack to more than {crate.MOST_BYTES:,} bytes, which nobody would verify; "
+                    "bundle a smaller tier"
+                )
             info = zipfile.ZipInfo(name, WHEN)
             info.external_attr, info.create_system = 0o100644 << 16, 3
             packed = len(zlib.compress(content, 9))
@@ -93,8 +113,9 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
             elif trouble := contradiction(
                 row, reductions.reduced(cell.reduction, arrays, row.dialect)
             ):
-                wrong.append(trouble)
+                wrong.append(f"{crate.label(row)}: {trouble}")
         evidence = Evidence(name, tier, cells, tuple(missing))
+        wrong += contradictions(rows, found, evidence, _runs(rows, given, wrong))
         given[crate.EVIDENCE] = evidence.text().encode()
         for part, content in sorted(given.items()):
             add(part, content)
@@ -113,7 +134,7 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
 
 
 def contradiction(row: ResultRow, found: reductions.Reduced) -> str:
-    """A sentence if a row does not say what its values make; "" if it does."""
+    """What a row says otherwise than its values make; "" if nothing."""
     said = (row.value, row.stderr, row.n, row.censored)
     makes = (found.value, found.stderr, found.n, found.censored)
     if said == makes:
@@ -125,7 +146,7 @@ def contradiction(row: ResultRow, found: reductions.Reduced) -> str:
         )
         if theirs != ours
     )
-    return f"{crate.label(row)}: the stored values make {', '.join(words)}"
+    return f"the stored values make {', '.join(words)}"
 
 
 def _cell(workspace: Workspace, row: ResultRow) -> tuple[str, Cell, Mapping[str, NDArray[Any]]]:
@@ -135,11 +156,12 @@ def _cell(workspace: Workspace, row: ResultRow) -> tuple[str, Cell, Mapping[str,
         unknown = ""
     except UsageError as error:
         reduction, unknown = "", f"its metric cannot be found here: {error}"
+    identity = _identity(row)
     if row.artifact:
         try:
             arrays = _arrays(workspace, row)
         except DataError as error:
-            return "missing", Cell(row.run, reduction, str(error)), {}
+            return "missing", Cell(row.run, reduction, str(error), identity), {}
     else:
         arrays = {}
     why = unknown
@@ -154,7 +176,24 @@ def _cell(workspace: Workspace, row: ResultRow) -> tuple[str, Cell, Mapping[str,
             reductions.reduced(reduction, arrays, row.dialect)
         except UsageError as error:
             why = str(error)
-    return "as recorded" if why else "recomputable", Cell(row.run, reduction, why), arrays
+    state = "as recorded" if why else "recomputable"
+    return state, Cell(row.run, reduction, why, identity), arrays
+
+
+def _identity(row: ResultRow) -> list[Any] | None:
+    """What the cell's id is the hash of; None where this program would call such a cell otherwise."""
+    from ..core.run import Run  # models come with torch, and `verify` imports this file
+
+    try:
+        specs = Specs.of(row)
+        run = Run(dataclasses.replace(specs.model, trained=1.0), specs.train, (), row.seed)
+        # its training options, which change its id alone, are not known from the row
+        made = run.identity_of_cell(specs.model.trained, specs.dataset, specs.metric)
+        found = [row.run, *made[1:]]
+        crate.to_json(found)
+    except (UsageError, ValueError, ImportError):
+        return None
+    return found if spec.identifier(found, 12) == row.cell else None
 
 
 def _arrays(workspace: Workspace, row: ResultRow) -> dict[str, NDArray[Any]]:
@@ -168,6 +207,11 @@ def _arrays(workspace: Workspace, row: ResultRow) -> dict[str, NDArray[Any]]:
             arrays = {name: stored[name] for name in stored.files}
     except UNREADABLE as error:
         raise DataError(f"runs/{row.artifact} cannot be read ({error})") from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in crate.KINDS or array.nbytes > crate.MOST_READ // 2:
+            raise DataError(
+                f"runs/{row.artifact} holds {name!r}, {array.nbytes:,} bytes of {array.dtype}, which no bundle can"
+            )
     if (found := reductions.digest(arrays)) != row.artifact_digest:
         raise DataError(
             f"runs/{row.artifact} is not what the row was measured with: digest {found}, not {row.artifact_digest}"
@@ -215,6 +259,18 @@ def _files(
     for path in sorted(workspace.labels(tier, name, "x").parent.glob(f"{name}-*.json")):
         missing.append(f"{path.stem}: what this rater judged by hand is no part of a bundle")
     return found
+
+
+def _runs(rows: list[ResultRow], given: Mapping[str, bytes], wrong: list[str]) -> dict[str, Ran]:
+    runs = {}
+    for run in sorted({row.run for row in rows if row.run}):
+        part = f"runs/{run}/run.json"
+        try:
+            if part in given:
+                runs[run] = read_run(run, given[part].decode())
+        except ValueError as error:
+            wrong.append(f"{part}: {error}")
+    return runs
 
 
 def _published(given: Mapping[str, bytes]) -> list[PublishedValue]:

@@ -18,14 +18,16 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 from urllib.parse import quote, unquote
 
+from ..core import spec
 from ..core.protocol import TIERS, Axis, Protocol, Table
 from ..core.results import PublishedValue, ResultRow, to_csv
 from ..core.spec import Kind, Spec
 from ..render.table import ResultTable, build, long, pivot_grid, to_latex, to_markdown
 
-FORMAT = 1
+FORMAT = 2  # of evidence.json; 1 did not say what cells are named after
 METADATA, MANIFEST, README = "ro-crate-metadata.json", "manifest-sha256.txt", "README.md"
 EVIDENCE, PROTOCOL = "evidence.json", "protocol.json"
 ROWS, PUBLISHED, SECOND = "results.csv", "published.csv", "second_reading.csv"
@@ -35,6 +37,10 @@ MADE = (ROWS, *TABLES, README, METADATA, MANIFEST)
 GIVEN = (EVIDENCE, PROTOCOL, PUBLISHED, SECOND, CITATION, LICENCE, LOCK)
 OF_RUN = ("run.json", "log.csv", "trained.json")
 MOST_CELLS = 100_000
+MOST_FILES = 200_000
+MOST_BYTES = 16 * 2**30  # of everything, unpacked
+MOST_READ = 2**30  # of one file whose content is looked at
+KINDS = "biufU"  # of stored values: truth values, whole and real numbers, text
 MOST_RATIO = 100  # of a file to what it is packed into; what could be smaller is stored as it is, unlike in a zip bomb
 
 DESCRIPTIONS = {
@@ -81,11 +87,15 @@ class Digest:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a bundle says of one measured cell. reduction: core/reductions.py. why: it cannot be made again, or ""."""
+    """What a bundle says of one measured cell. reduction: core/reductions.py. why: it cannot be made again, or "".
+
+    identity: what the cell's id is the hash of; None where that is not known, as in bundles of format 1.
+    """
 
     run: str
     reduction: str
     why: str
+    identity: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,18 +119,33 @@ def read_evidence(text: str) -> Evidence:
     found = from_json(text)
     if found.keys() != {"format", "protocol", "tier", "cells", "missing"}:
         raise ValueError("it has other keys than format, protocol, tier, cells and missing")
-    if found["format"] != FORMAT:
-        raise ValueError(f"its format is {found['format']!r}; this program reads {FORMAT}")
+    if found["format"] not in (1, FORMAT):
+        raise ValueError(f"its format is {found['format']!r}; this program reads 1 and {FORMAT}")
+    expected = ["run", "reduction", "why", *(["identity"] if found["format"] == FORMAT else [])]
     if found["tier"] not in TIERS or not re.fullmatch(r"\w+", str(found["protocol"])):
         raise ValueError("its protocol or tier is no such name")
     cells = {}
     for name, cell in _mapping(found["cells"]).items():
-        if _mapping(cell).keys() != {"run", "reduction", "why"} or not _are_texts(cell.values()):
-            raise ValueError(f"cell {name!r} must say run, reduction and why, as texts")
+        if _mapping(cell).keys() != {*expected}:
+            raise ValueError(f"cell {name!r} must say {', '.join(expected)}, and nothing else")
+        if not _are_texts(cell[key] for key in expected[:3]):
+            raise ValueError(f"cell {name!r} must say run, reduction and why as texts")
+        if cell.get("identity") is not None and not _is_identity(cell["identity"]):
+            raise ValueError(f"the identity of cell {name!r} is none")
         cells[name] = Cell(**cell)
     if not isinstance(found["missing"], list) or not _are_texts(found["missing"]):
         raise ValueError("`missing` is not a list of sentences")
     return Evidence(found["protocol"], found["tier"], cells, tuple(found["missing"]))
+
+
+def _is_identity(value: Any) -> bool:
+    """Whether it has the form of `Run.identity_of_cell`."""
+    match value:
+        case [str(), dict(), [str(), int(), dict()], [str(), int(), dict()]]:
+            return True
+        case [str(), dict(), [str(), int(), dict()], [str(), int(), dict()], ["trained", float()]]:
+            return True
+    return False
 
 
 def values_path(run: str, cell: str, array: str) -> str:
@@ -132,6 +157,26 @@ def array_of(path: str) -> tuple[str, str, str] | None:
     """(run, cell, array) of such a path, None for another one."""
     match = re.fullmatch(r"values/([^/]+)/([^/]+)/([^/]+)\.npy", path)
     return (match[1], match[2], unquote(match[3])) if match else None
+
+
+def refused(path: str) -> str:
+    """Why no file of a bundle can be called so; "" if one can."""
+    if path.endswith("/"):
+        return (
+            "is an entry for a folder, and a bundle holds files alone (zip -D leaves folders out)"
+        )
+    parts = path.split("/")
+    plain = all(re.fullmatch(r"[\w.%() +@~=,'!&;\-]+", part) for part in parts)
+    if not plain or not {".", ".."}.isdisjoint(parts):
+        return "could climb out of a folder, or cannot be written on every disk"
+    return ""
+
+
+def unprintable(rows: Iterable[ResultRow]) -> str:
+    """A text in the rows that would break out of the line or the cell it is shown in; "" if there is none."""
+    texts = (text for row in rows for text in vars(row).values() if isinstance(text, str))
+    odd = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, marks that turn text around, line ends
+    return next((text for text in texts if any(category(c) in odd for c in text)), "")
 
 
 # The protocol as data -------------------------------------------------------------------------------------------------
@@ -168,7 +213,7 @@ def described(name: str, title: str, protocol: Protocol) -> str:
 
 
 def restored(text: str) -> tuple[str, Protocol]:
-    """(title, protocol) of such a file; what trains and measures is a name and nothing more. Raises ValueError."""
+    """(title, protocol) of such a file; claims, deviations and drawing are left behind. Raises ValueError."""
     found = from_json(text)
     axes = typing.get_args(Axis)
     plain: dict[str, Any] = {
@@ -204,8 +249,7 @@ def restored(text: str) -> tuple[str, Protocol]:
 
 
 def _specs(kind: Kind, found: Any) -> dict[str, Spec]:
-    named = {_text(k): _text(v) for k, v in _mapping(found).items()}
-    return {label: Spec(kind, re.split(r"\(| after ", text)[0]) for label, text in named.items()}
+    return {_text(label): spec.read(kind, _text(text)) for label, text in _mapping(found).items()}
 
 
 # What is made of the rest ---------------------------------------------------------------------------------------------
@@ -317,7 +361,10 @@ def metadata(contents: Contents, digests: Mapping[str, Digest]) -> str:
         {"@id": f"#author-{number}", "@type": kind, "name": name}
         for number, (kind, name) in enumerate(cited["authors"], 1)
     ]
-    runs = {row.run: [r for r in rows if r.run == row.run] for row in rows if row.run}
+    runs: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        if row.run:
+            runs.setdefault(row.run, []).append(row)
     commits = sorted({commit for row in rows for commit in _commits(row)})
     software = [
         {
@@ -439,15 +486,16 @@ def _citation(text: str) -> dict[str, Any]:
     """
 
     def of(key: str) -> str:
-        found = re.search(rf"^{key}: *(.+?) *$", text, re.MULTILINE)
+        found = re.search(rf"^{key}:(.+)$", text, re.MULTILINE)
         if found is None:
             raise ValueError(f"{CITATION} does not say {key}")
-        return found[1].strip("\"'")
+        return found[1].strip(" \"'")
 
     block = re.search(r"^authors:\n((?:[ -].*\n)+)", text, re.MULTILINE)
     authors = []
     for one in re.split(r"^ *- ", block[1], flags=re.MULTILINE)[1:] if block else []:
-        said = dict(re.findall(r"^ *([\w-]+): *\"?(.+?)\"? *$", one, re.MULTILINE))
+        lines = re.findall(r"^ *([\w-]+):(.+)$", one, re.MULTILINE)
+        said = {key: value.strip(' "') for key, value in lines}
         if "name" in said:
             authors.append(("Organization", said["name"]))
         elif "family-names" in said:
@@ -470,12 +518,6 @@ def to_json(value: Any) -> str:
 def from_json(text: str) -> dict[str, Any]:
     """An object. Raises ValueError for anything else, for a key that stands twice, and for what nests too deeply."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return found
-
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no number")
 
@@ -483,6 +525,14 @@ def from_json(text: str) -> dict[str, Any]:
         return _mapping(json.loads(text, object_pairs_hook=once, parse_constant=refuse))
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError where a key stands twice: each reader would take another one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Verifying an evidence bundle: each number from its stored values, each table from the numbers. No torch, no network.
 
 Nothing in the file is believed: it is never unpacked to disk, nothing of it is run, and sizes, names and digests are
-checked before anything is read. What remains beyond checking is said at the end of a verification: values that were
-invented as a whole, with all that follows from them, verify as well.
+checked before anything is read. A number is followed back to the label that it stands under (`ties.py`) and to what is
+installed here (`known.py`). What remains beyond checking: values that were invented as a whole, with the runs that they
+are said to come from and all that follows, verify as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -25,24 +27,22 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from ..core import protocol as protocols
 from ..core import reductions, results
 from ..core.errors import DataError, UsageError
 from ..core.progress import track
 from ..core.protocol import Protocol
-from ..core.published import published as known_values
 from ..core.results import PublishedValue, ResultRow
 from . import crate
 from .bundle import contradiction
-from .crate import Contents, Digest, Evidence
+from .crate import Cell, Contents, Digest, Evidence
+from .known import Known, differences
+from .ties import Ran, Specs, contradictions, read_run
 
 __all__ = ["Verified", "verify"]
 
 VERIFIED, DIFFERS, UNDECIDED = 0, 1, 2
 STATES = ("recomputed", "as recorded", "missing", "wrong")
-MOST_FILES = 200_000
 MOST_TEXT = 64 * 2**20  # bytes of one file that is not an array
-MOST_BYTES = 16 * 2**30  # of everything, unpacked
 SMALL = (
     256 * 2**20
 )  # bytes that any archive may unpack to; a larger one only to MOST_RATIO times its size
@@ -122,6 +122,8 @@ def verify(path: Path) -> Verified:
             _verify(archive, found)
     except Broken as error:
         found.troubles.append(str(error))
+    except RecursionError:
+        found.troubles.append("something in it nests too deeply to be read")
     return found
 
 
@@ -135,13 +137,28 @@ def _verify(archive: Archive, found: Verified) -> None:
     published = (
         _rows(archive, crate.PUBLISHED, PublishedValue) if crate.PUBLISHED in digests else []
     )
+    if odd := crate.unprintable(rows):
+        raise Broken(f"{crate.ROWS} has a text that cannot be printed in its place: {odd[:80]!r}")
     for row in rows:
         if (row.protocol, row.tier) != (evidence.name, evidence.tier):
             raise Broken(f"{crate.ROWS} has a row of {row.protocol}, tier {row.tier}")
         if row.status == "ok" and row.cell not in evidence.cells:
             raise Broken(f"{crate.EVIDENCE} says nothing of {crate.label(row)}")
+        try:
+            Specs.of(row)
+        except ValueError as error:
+            raise Broken(f"{crate.ROWS}: {crate.label(row)}: {error}") from None
     _check_extras(archive, evidence, rows, found)
-    again = [_recomputed(archive, evidence, row, found) for row in track(rows, "verify")]
+    runs = _runs(archive, rows, found)
+    found.troubles += contradictions(rows, protocol, evidence, runs)
+    known = Known(evidence.name, evidence.tier, protocol)
+    again = [
+        _recomputed(archive, evidence.cells[row.cell], row, known, runs.get(row.run), found)
+        if row.status == "ok"
+        else row
+        for row in track(rows, "verify")
+    ]
+    found.without = sum(row.status != "ok" for row in rows)
     contents = Contents(
         title=title,
         protocol=protocol,
@@ -160,10 +177,14 @@ def _verify(archive: Archive, found: Verified) -> None:
             continue  # what it should say depends on what was told already
         if path not in archive.names:
             found.troubles.append(f"{path} is missing")
-        elif (stored := archive.read(path)) != content:
+        elif (stored := archive.read(path, MOST_TEXT)) != content:
             found.troubles.append(_first_difference(path, stored, content))
     found.absent += evidence.missing
-    _compare_with_installed(evidence, archive, protocol, published, found)
+    if unnamed := sum(cell.identity is None for cell in evidence.cells.values()):
+        found.open.append(
+            f"{unnamed} cells do not say what their ids are the hash of: their specs stand as they were recorded"
+        )
+    found.open += differences(evidence.name, archive.text(crate.PROTOCOL), published)
 
 
 # The archive ----------------------------------------------------------------------------------------------------------
@@ -197,18 +218,14 @@ class Archive:
 
     def _checked(self, size: int) -> dict[str, zipfile.ZipInfo]:
         infos = self.zip.infolist()
-        if len(infos) > MOST_FILES:
+        if len(infos) > crate.MOST_FILES:
             raise Broken(f"it holds {len(infos):,} files, more than any bundle")
         names: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
             # zipfile cuts a name at its first NUL; orig_filename is what is written
             name = info.orig_filename
-            parts = name.split("/")
-            if not re.fullmatch(r"[\w.%() +@~=,'!&;\-]+(/[\w.%() +@~=,'!&;\-]+)*", name) or {
-                ".",
-                "..",
-            }.intersection(parts):
-                raise Broken(f"a file in it is called {name!r}, which could climb out of a folder")
+            if why := crate.refused(name):
+                raise Broken(f"a file in it is called {name!r}, which {why}")
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG):
                 raise Broken(f"{name} is no plain file but a link or something else")
@@ -222,7 +239,7 @@ class Archive:
         packed, unpacked = (
             sum(getattr(info, what) for info in infos) for what in ("compress_size", "file_size")
         )
-        if packed > size or unpacked > min(MOST_BYTES, max(SMALL, crate.MOST_RATIO * size)):
+        if packed > size or unpacked > min(crate.MOST_BYTES, max(SMALL, crate.MOST_RATIO * size)):
             raise Broken(
                 f"its {size:,} bytes would unpack to {unpacked:,}; it is made to fill a disk or memory"
             )
@@ -239,16 +256,18 @@ class Archive:
         except DAMAGED as error:
             raise Broken(f"{name} is damaged ({error})") from error
 
-    def read(self, name: str) -> bytes:
-        """A file whole."""
+    def read(self, name: str, most: int = crate.MOST_READ) -> bytes:
+        """A file whole, unless it is longer than any such file."""
+        if name in self.names and self.names[name].file_size > most:
+            raise Broken(
+                f"{name} is {self.names[name].file_size:,} bytes long, more than any such file"
+            )
         return b"".join(self.chunks(name))
 
     def text(self, name: str) -> str:
         """A file as text."""
-        if name in self.names and self.names[name].file_size > MOST_TEXT:
-            raise Broken(f"{name} is {self.names[name].file_size:,} bytes long, more than any text")
         try:
-            return self.read(name).decode()
+            return self.read(name, MOST_TEXT).decode()
         except UnicodeDecodeError as error:
             raise Broken(f"{name} is no UTF-8 text ({error.reason})") from None
 
@@ -325,42 +344,57 @@ def _check_extras(
         found.troubles.append(f"{crate.EVIDENCE} speaks of cell {cell}, which is in no row")
 
 
+def _runs(archive: Archive, rows: list[ResultRow], found: Verified) -> dict[str, Ran]:
+    """What every run was made of, where its run.json is there and is that run's."""
+    runs = {}
+    for run in sorted({row.run for row in rows if row.run}):
+        name = f"runs/{run}/run.json"
+        if name not in archive.names:
+            found.open.append(f"{name} is not there: what was trained stands as it was recorded")
+            continue
+        try:
+            runs[run] = read_run(run, archive.text(name))
+        except ValueError as error:
+            found.troubles.append(f"{name}: {error}")
+    return runs
+
+
 # One number -----------------------------------------------------------------------------------------------------------
 
 
-def _recomputed(archive: Archive, evidence: Evidence, row: ResultRow, found: Verified) -> ResultRow:
+def _recomputed(
+    archive: Archive, cell: Cell, row: ResultRow, known: Known, ran: Ran | None, found: Verified
+) -> ResultRow:
     """The row with the number that its values make; as it is where they cannot make it, and that is noted."""
-    if row.status != "ok":
-        found.without += 1
-        return row
-    cell = evidence.cells[row.cell]
-    again, state = row, "recomputed"
+    label, again, state = crate.label(row), row, "recomputed"
     try:
         arrays = _arrays(archive, row)
         if arrays and reductions.digest(arrays) != row.artifact_digest:
             raise Broken(
-                f"{crate.label(row)}: its arrays have the digest {reductions.digest(arrays)}, "
-                f"the row says {row.artifact_digest!r}"
+                f"its arrays have the digest {reductions.digest(arrays)}, the row says {row.artifact_digest!r}"
             )
-        if cell.why:
-            state = "missing" if row.artifact and not arrays else "as recorded"
-            found.open.append(f"{crate.label(row)} ({state}): {cell.why}")
-        elif row.artifact and not arrays:
-            raise Broken(f"{crate.label(row)}: its values are missing, and nothing says why")
-        else:
+        if row.artifact and not arrays and not cell.why:
+            raise Broken("its values are missing, and nothing says why")
+        if not cell.why:
             number = reductions.reduced(cell.reduction, arrays, row.dialect)
             again = dataclasses.replace(row, **vars(number))
             if trouble := contradiction(row, number):
-                state = "wrong"
-                found.troubles.append(trouble)
-    except Broken as error:
+                raise Broken(trouble)
+        if arrays and (own := known.reduction(row, cell)):
+            # whatever the bundle says of it: the metric's own reduction must not make another number
+            with contextlib.suppress(UsageError):
+                if trouble := contradiction(row, reductions.reduced(own, arrays, row.dialect)):
+                    raise Broken(f"by {own}, which the metric says here, {trouble}")
+        doubts = [*known.doubts(row, cell, ran)]
+        if cell.why or doubts:
+            state = "missing" if row.artifact and not arrays else "as recorded"
+        if cell.why:
+            found.open.append(f"{label} ({state}): {cell.why}")
+        found.open += [f"{label}: {doubt}" for doubt in doubts]
+    except (Broken, UsageError) as error:
         state = "wrong"
-        found.troubles.append(str(error))
-    except UsageError as error:
-        state = "wrong"
-        found.troubles.append(f"{crate.label(row)}: {error}")
-    counter = found.counts.setdefault((row.metric, cell.reduction), Counter())
-    counter[state] += 1
+        found.troubles.append(f"{label}: {error}")
+    found.counts.setdefault((row.metric, cell.reduction), Counter())[state] += 1
     return again
 
 
@@ -377,7 +411,7 @@ def _array(content: bytes, name: str) -> NDArray[Any]:
             raise ValueError("it is of another version of the format")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         rest = content[file.tell() :]
-        if dtype.hasobject or dtype.kind not in "biufU" or fortran:
+        if dtype.hasobject or dtype.kind not in crate.KINDS or fortran:
             raise ValueError(f"{dtype} is no type of a stored value")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(rest):
             raise ValueError(f"shape {shape} is not what it holds")
@@ -400,34 +434,6 @@ def _first_difference(path: str, stored: bytes, made: bytes) -> str:
                 f"{their[begin : begin + 60]!r} instead of {our[begin : begin + 60]!r}"
             )
     return f"{path} is not what its sources make: {len(stored)} bytes instead of {len(made)}"
-
-
-def _compare_with_installed(
-    evidence: Evidence,
-    archive: Archive,
-    protocol: Protocol,
-    published: list[PublishedValue],
-    found: Verified,
-) -> None:
-    """What the paper says is no part of the evidence: it must be what this installation knows of the paper."""
-    if evidence.name not in protocols.names():
-        found.open.append(
-            f"{evidence.name} is no protocol known here; its published values are taken as they stand"
-        )
-        return
-    _, known, docstring = protocols.load(evidence.name)
-    ours = {value.key: value for value in known_values(evidence.name)}
-    theirs = {value.key: value for value in published}
-    if differing := [
-        key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
-    ]:
-        where = "; ".join(", ".join(key) for key in sorted(differing)[:3])
-        found.open.append(f"{len(differing)} published values are not those known here ({where})")
-    title = docstring.strip().partition("\n")[0] or evidence.name
-    if archive.text(crate.PROTOCOL) != crate.described(evidence.name, title, known):
-        found.open.append(
-            f"the protocol {evidence.name} is laid out otherwise here; the tables are those of the bundle's"
-        )
 
 
 def _plain(text: str) -> str:

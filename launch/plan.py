@@ -12,8 +12,6 @@ with the published value.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +24,7 @@ from ..core.metric import Metric
 from ..core.model import Training
 from ..core.protocol import TIERS, Cell, Protocol, TierName
 from ..core.results import ResultRow
-from ..core.run import Run, non_defaults
+from ..core.run import Run
 from ..core.spec import Spec, Value
 from ..core.workspace import Shard, Workspace
 from . import cells
@@ -318,20 +316,11 @@ def _resolve(cell: Cell, tier: TierName, protocol: Protocol, changes: _Changes) 
         note = f"{run.model_class.__name__} lacks the capability {' and '.join(lacking)}"
         return _settled(resolved, tier, "n/a", note)
     data = spec.build(test)
-    identity = [
-        run.id,
-        run.evaluation,
-        [test.name, data.version, non_defaults(data)],
-        [metric_spec.name, metric.version, non_defaults(metric)],
-    ]
-    if cell.model.trained != 1:
-        identity.append(["trained", cell.model.trained])
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     row = _row(
         resolved,
         tier,
         run=run.id,
-        cell=digest,
+        cell=spec.identifier(run.identity_of_cell(cell.model.trained, test, metric_spec), 12),
         dialect=metric.dialect,
         stand_in=", ".join(
             dict.fromkeys(

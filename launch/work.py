@@ -263,11 +263,15 @@ def _describe(run: Run, workspace: Workspace) -> None:
         finished = any(cell is not None and cell["status"] in DONE for cell in stored)
         if finished or (folder / checkpoint.FILE).exists():
             raise StaleError(f"{folder} was made with {changed}, or delete {folder} to train again")
-    description = {
+    text = json.dumps(_description(run), indent=1, sort_keys=True)
+    write_text(folder / "run.json", text + "\n")
+
+
+def _description(run: Run) -> dict[str, Any]:
+    return {
         "id": run.id,
         "model": str(run.model),
         "dataset": str(run.dataset),
         "identity": run.identity,
         "settings": run.settings,
     }
-    write_text(folder / "run.json", json.dumps(description, indent=1, sort_keys=True) + "\n")

@@ -82,16 +82,33 @@ FAULTY.__dict__["protocol"] = Table(
     metrics={"Bound": metric("laboratory:Bound"), "Parameters": metric("parameters")},
 )
 
+PAIR = types.ModuleType("reprise.protocols.pair", "Pair: whose number is it?\n\nNo paper.")
+PAIR.__dict__["protocol"] = Table(
+    paper="none",
+    models={
+        "Sketch": model("laboratory:Sketch"),
+        "Sketch-2": model("laboratory:Sketch", latents=2),
+        "Half": model("laboratory:Sketch").trained_for(0.5),
+    },
+    datasets={"MNIST-4": dataset("scenes", rule="mnist4")},
+    metrics={
+        "LL": metric("log_marginal", particles=3, images=4),
+        "LL-2": metric("log_marginal", particles=2, images=4),
+        "D-Steps": metric("discriminator_steps", pool=16, held_out=8, batch=4, cap=20, repeats=1),
+    },
+)
+
 
 def install() -> None:
-    """Let `tiny` be found beside the real protocols, and `course`."""
+    """Let `tiny` be found beside the real protocols, and the others."""
+    sys.modules["reprise.protocols.pair"] = PAIR
     sys.modules["reprise.protocols.course"] = COURSE
     sys.modules["reprise.protocols.tiny"] = MODULE
     sys.modules["reprise.protocols.twin"] = MODULE  # another name for the same cells
     sys.modules["reprise.protocols.faulty"] = FAULTY
     sys.modules["reprise.protocols.odd"] = ODD
     real = protocols.names
-    protocols.names = lambda: [*real(), "tiny", "twin", "course", "faulty", "odd"]
+    protocols.names = lambda: [*real(), "tiny", "twin", "course", "faulty", "odd", "pair"]
     run.print_report = lambda *_: None
 
 

@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import io
 import json
 import os
 import shutil
 import struct
-import subprocess
-import sys
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from reprise import cli
-from reprise.core import protocol as protocols
 from reprise.core import reductions, results
 from reprise.core.errors import UsageError
 from reprise.core.metric import Measurement
-from reprise.core.results import PublishedValue, ResultRow
+from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
 from reprise.evidence import crate
 from reprise.evidence.bundle import bundle
-from reprise.evidence.crate import Contents, Digest
+from reprise.evidence.crate import Digest
 from reprise.evidence.verify import Verified, verify
-from reprise.launch.plan import Request, collect, plan
-from reprise.launch.provenance import Provenance
-from reprise.launch.work import work
-from reprise.training.engine import choose
-from reprise.training.fit import Stop
+from reprise.launch.plan import Request
+
+from .bundles import contents, forged, laboratory_protocols, measure, with_manifest, written
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -47,34 +41,19 @@ CELLS = ("Bound", "Bound-4", "Raises", "Needy")
 
 @pytest.fixture(scope="module", autouse=True)
 def _protocols() -> Iterator[None]:
-    """The laboratory's protocols are there, as in laboratory_cli.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(HERE))
-        found = importlib.util.spec_from_file_location("laboratory_cli", SCRIPT)
-        assert found is not None
-        assert found.loader is not None
-        module: ModuleType = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        patch.setitem(sys.modules, "reprise.protocols.tiny", module.MODULE)
-        patch.setitem(sys.modules, "reprise.protocols.faulty", module.FAULTY)
-        real = protocols.names
-        patch.setattr(protocols, "names", lambda: [*real(), "tiny", "faulty"])
+    with laboratory_protocols():
         yield
 
 
 @pytest.fixture(scope="module")
 def laboratory(_protocols: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with real runs of small models: numbers that can be made again, one that cannot, failures and n/a."""
-    where = Workspace(tmp_path_factory.mktemp("laboratory"))
-    made_by, steps = Provenance("c0ffee" * 6 + "abcd", False), (("training.steps", "5"),)
+    where, steps = Workspace(tmp_path_factory.mktemp("laboratory")), (("training.steps", "5"),)
     for request in (
         Request("tiny", "demo", ("Sketch", "Sketch (wide)"), (), CELLS, changes=steps),
         Request("faulty", "demo", ("Sketch",), changes=steps),
     ):
-        todo = plan(request, where)
-        for job in todo.jobs:
-            work(job, where, choose("cpu", "fp32", 1), made_by, Stop(signals=()), lambda *_: None)
-        collect(todo, where)
+        measure(request, where)
     return where.root
 
 
@@ -84,44 +63,6 @@ def whole(laboratory: Path, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.zip"
     bundle(Workspace(laboratory), "tiny", "demo", path)
     return path
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def written(path: Path, files: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def with_manifest(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files with a manifest that fits them."""
-    others = {name: content for name, content in files.items() if name != crate.MANIFEST}
-    lines = (f"{Digest.of(content).sha256}  {name}\n" for name, content in sorted(others.items()))
-    return {**others, crate.MANIFEST: "".join(lines).encode()}
-
-
-def forged(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Everything that is made, made of what the files say: what somebody does who knows the format."""
-    given = {name: content for name, content in files.items() if name not in crate.MADE}
-    title, protocol = crate.restored(files[crate.PROTOCOL].decode())
-    published = files.get(crate.PUBLISHED, b"").decode()
-    made = crate.made(
-        Contents(
-            title=title,
-            protocol=protocol,
-            rows=results.parse(files[crate.ROWS].decode(), ResultRow, "rows"),
-            published=results.parse(published, PublishedValue, "published") if published else [],
-            evidence=crate.read_evidence(files[crate.EVIDENCE].decode()),
-            citation=files[crate.CITATION].decode(),
-            given={name: Digest.of(content) for name, content in given.items()},
-        )
-    )
-    return {**given, **made}
 
 
 def flipped(content: bytes) -> bytes:
@@ -196,27 +137,6 @@ def test_what_cannot_be_made_again_is_said_and_the_exit_code_is_2(
     readme = contents(path)["README.md"].decode()
     assert "log.csv is not there" in readme
     assert "stores nothing but the number" in readme
-
-
-def test_verifying_needs_neither_torch_nor_the_network(whole: Path) -> None:
-    script = f"""
-import sys
-sys.modules["torch"] = None  # importing it raises
-def refuse(event, arguments):
-    if event.startswith(("socket.connect", "socket.getaddrinfo", "urllib", "subprocess")):
-        raise RuntimeError(event)
-sys.addaudithook(refuse)
-sys.path.insert(0, {str(HERE)!r})
-import laboratory_cli
-laboratory_cli.install()
-code = laboratory_cli.cli.main(["verify-bundle", {str(whole)!r}])
-assert not [name for name in sys.modules if name.startswith("torch.")]
-sys.exit(code)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_stored_array_that_is_not_the_rows_is_found_when_bundling(
@@ -440,6 +360,38 @@ def test_a_file_that_cannot_be_read_is_one_sentence(
     assert any(name.rpartition("/")[2] in trouble for trouble in found.troubles), found.troubles
 
 
+def test_a_text_of_a_row_cannot_break_out_of_its_line(whole: Path, tmp_path: Path) -> None:
+    for odd in ("Visitor\n| Sketch | 999 |", "a\u202eb", "a\u2028b"):
+        files = contents(whole)
+        rows = edited(files[crate.ROWS], "model", odd)
+        found = verify(written(tmp_path / "a.zip", with_manifest({**files, crate.ROWS: rows})))
+        assert found.code == 1
+        assert "cannot be printed in its place" in found.troubles[-1]
+
+
+def test_rows_with_other_line_ends_are_other_bytes(whole: Path, tmp_path: Path) -> None:
+    files = contents(whole)
+    changed = {**files, crate.ROWS: files[crate.ROWS].replace(b"\n", b"\r\n")}
+    found = verify(written(tmp_path / "a.zip", with_manifest(changed)))
+    assert any(s.startswith("results.csv is not what its sources make") for s in found.troubles)
+
+
+def test_nothing_long_is_read_into_memory_or_searched_for_ever(whole: Path, tmp_path: Path) -> None:
+    files = contents(whole)
+    long = {**files, crate.README: bytes(2**26 + 1)}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in with_manifest(long).items():
+            archive.writestr(name, content)
+    found = verify(tmp_path / "a.zip")
+    assert any("more than any such file" in trouble for trouble in found.troubles)
+    spaces = b"title: a" + b" " * 10**6 + b"b\n"
+    label = edited(files[crate.ROWS], "model", "x [" + "a" * 10**5 + "]")
+    began = time.monotonic()
+    for part, content in ((crate.CITATION, spaces), (crate.ROWS, label)):
+        verify(written(tmp_path / "a.zip", with_manifest({**files, part: content})))
+    assert time.monotonic() - began < 20
+
+
 def test_json_that_can_be_read_in_two_ways_is_not_read() -> None:
     with pytest.raises(ValueError, match="a key stands twice"):
         crate.from_json('{"value": 1, "value": 2}')
@@ -520,6 +472,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
         for name in ("../a", "/etc/a", "a/../../b", "C:\\a", "..", "a//b", "a\x00b", "a/./b", "a\x1b[2Jb")
     },
     "a link": (linked, "no plain file"),
+    "a folder": (functools.partial(climbing, name="values/"), "an entry for a folder"),
     "a name twice": (twice, "in it twice"),
     "a bomb": (bomb, "made to fill"),
     "overlapping files": (overlapping, "made to fill"),
@@ -559,6 +512,37 @@ def test_what_is_not_there_is_bad_usage(tmp_path: Path, capsys: pytest.CaptureFi
         assert err.startswith("reprise: ")
         assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("odd", ["../x", "a/b-s0-12345678", "a:b-s0-12345678", "a\nb-s0-12345678"])
+def test_what_no_bundle_can_be_made_of_is_refused_and_nothing_is_written(
+    odd: str, laboratory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(laboratory, tmp_path / "root")
+    rows = results.read(Workspace(root).results("demo", "tiny"), ResultRow)
+    changed = [dataclasses.replace(row, run=odd) for row in rows]
+    results.write(Workspace(root).results("demo", "tiny"), changed, ResultRow)
+    path = tmp_path / "out" / "a.zip"
+    assert cli.main(["bundle", "tiny", "--root", str(root), "-o", str(path)]) == 3
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "measure again" in err
+    assert not path.parent.exists()
+
+
+def test_an_array_that_no_bundle_can_hold_is_said_to_be_missing(
+    laboratory: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(laboratory, tmp_path / "root")
+    rows = results.read(Workspace(root).results("demo", "tiny"), ResultRow)
+    place = next(i for i, row in enumerate(rows) if row.artifact)
+    arrays = {"value": np.ones(3), "phase": np.ones(3, complex)}
+    np.savez(root / "runs" / rows[place].artifact, allow_pickle=False, **arrays)
+    rows[place] = dataclasses.replace(rows[place], artifact_digest=reductions.digest(arrays))
+    results.write(Workspace(root).results("demo", "tiny"), rows, ResultRow)
+    made = bundle(Workspace(root), "tiny", "demo", tmp_path / "a.zip")
+    assert any("complex128, which no bundle can" in why for _, why in made.unmade)
+    assert verify(tmp_path / "a.zip").code == 2
 
 
 def test_labels_cannot_steer_a_terminal() -> None:
