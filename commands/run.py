@@ -339,9 +339,8 @@ def _end(plans: Sequence[Plan], outcome: Outcome) -> int:
         )
     if outcome.interrupted:
         return INTERRUPTED
-    if (
-        outcome.stopped and not outcome.mendable
-    ):  # what failed is tried again by the call that goes on
+    # What failed is tried again by the call that goes on.
+    if outcome.stopped and not outcome.mendable:
         return INCOMPLETE
     if outcome.mendable or broken:
         return USAGE

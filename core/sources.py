@@ -46,9 +46,8 @@ def _read(module: str) -> tuple[str, list[str]]:
         if found is None or found.origin is None:
             return "", []
         tree = ast.parse(Path(found.origin).read_bytes())
-    except (
-        Exception
-    ):  # no module of that name, no file, no Python: importing it has said so, or will
+    except Exception:
+        # No module of that name, no file, no Python: importing it has said so, or will.
         return "", []
     imported = []
     for node in ast.walk(tree):

@@ -12,10 +12,11 @@ from functools import cache, cached_property
 from typing import Any, cast
 
 from ..core import protocol as protocols
-from ..core import results, spec
+from ..core import spec
 from ..core.dataset import DatasetInfo, Split
 from ..core.errors import UsageError
 from ..core.protocol import TIERS, Protocol, TierName
+from ..core.published import published
 from ..core.results import PublishedValue, ResultRow
 from ..core.spec import Kind, Spec
 from . import crate
@@ -184,7 +185,7 @@ def _info(dataset: Spec) -> DatasetInfo:
     return info
 
 
-def differences(name: str, described: str, published: list[PublishedValue]) -> Iterator[str]:
+def differences(name: str, described: str, bundled: list[PublishedValue]) -> Iterator[str]:
     """Where the bundle's protocol and its published values are not those known here: the paper is no part of a run.
 
     described: protocol.json.
@@ -193,9 +194,8 @@ def differences(name: str, described: str, published: list[PublishedValue]) -> I
         yield f"{name} is no protocol known here; its published values are taken as they stand"
         return
     _, known, docstring = protocols.load(name)
-    path = protocols.published_path(name)
-    ours = {value.key: value for value in results.read(path, PublishedValue)} if path.is_file() else {}  # fmt: skip
-    theirs = {value.key: value for value in published}
+    ours = {value.key: value for value in published(name)}
+    theirs = {value.key: value for value in bundled}
     if differing := [
         key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
     ]:
