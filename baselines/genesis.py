@@ -73,7 +73,7 @@ class Latents(NamedTuple):
 class GENESIS(GenerativeModel[Latents], Decomposes):
     """See the module. 13,393,890 parameters on gray images of 128 pixels, 13,397,732 on colour."""
 
-    # A step costs many times one of GNM. demo: a few of them, past the drop of the rate, show that it runs, and no more.
+    # A step costs many times one of GNM. demo: a few, past the drop of the rate, show that it runs, and no more.
     # mini: what a core makes in two hours; the rate drops half-way, after "a few thousand steps" as published.
     tiers: ClassVar = {
         "demo": {"steps": 20, "batch_size": 8},
