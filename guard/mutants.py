@@ -162,7 +162,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "if len(ok) < 2:\n        why", "if len(ok) < 1:\n        why",
     ),
     Mutant(
-        "the normal quantile instead of Student's", "core/verdict.py",
+        "the normal quantile instead of Student's", "core/power.py",
         "return float(stdtrit(degrees, level))", "return float(stdtrit(1e9, level))",
     ),
     Mutant(

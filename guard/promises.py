@@ -28,10 +28,11 @@ from ..core.dataset import SPLITS, Dataset, DatasetInfo, Examples, Split
 from ..core.detection import Detections, eleven_points, intersection_over_union
 from ..core.metric import Measurement
 from ..core.model import GenerativeModel, Recipe, Training
+from ..core.order import order_agreement
 from ..core.randomness import seeded
 from ..core.results import PublishedValue, ResultRow
 from ..core.run import Run
-from ..core.verdict import Verdict, judge, margin_of, order_agreement
+from ..core.verdict import Verdict, judge, margin_of
 from ..data.scenes import Scenes
 from ..launch.work import trained
 from ..metrics._judge_finder import Found

@@ -17,9 +17,7 @@ from ..core.protocol import Table, dataset, metric, model
 from ._gnm import (
     ABLATIONS,
     ARROW_ROOM,
-    BASELINE_TRAINING,
     CITATION,
-    CONVDRAW,
     DISCRIMINATOR_STEPS,
     GNM,
     GNM_ARROW,
@@ -29,6 +27,7 @@ from ._gnm import (
     STRUCTURE_ACCURACY,
     UNKNOWN_NUMBERS,
 )
+from ._gnm_baselines import BASELINE_TRAINING, CONVDRAW
 
 # fmt: off
 protocol = Table(

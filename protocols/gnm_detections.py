@@ -12,7 +12,8 @@ beside each panel is the share of true objects that a box of its own overlaps by
 """
 
 from ..core.protocol import Gallery, dataset, metric, model
-from ._gnm import ARROW_ROOM, CITATION, GNM, GNM_ARROW, SCENES, SPACE
+from ._gnm import ARROW_ROOM, CITATION, GNM, GNM_ARROW, SCENES
+from ._gnm_baselines import SPACE
 
 # fmt: off
 protocol = Gallery(

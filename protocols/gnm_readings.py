@@ -23,17 +23,15 @@ from ._gnm import (
     AVERAGE_PRECISION,
     BETA,
     CITATION,
-    CONVDRAW,
     DISCRIMINATOR_STEPS,
-    GENESIS,
     GNM,
     GNM_ARROW,
     LOG_LIKELIHOOD,
     SAMPLING,
     SCENES,
     STRUCTURE_ACCURACY,
-    VAE,
 )
+from ._gnm_baselines import CONVDRAW, GENESIS, VAE
 
 OF_GNM = ("LL", "LL of 30", "AP@.5")
 BETAS = ("GNM-β-2", "GNM-β-2 (conditional KLs)")

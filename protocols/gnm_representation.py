@@ -14,7 +14,8 @@ a trained one.
 """
 
 from ..core.protocol import Table, dataset, metric, model
-from ._gnm import AVERAGE_PRECISION, CITATION, GNM, SCENES, SPACE, WHAT_CLASSIFICATION
+from ._gnm import AVERAGE_PRECISION, CITATION, GNM, SCENES, WHAT_CLASSIFICATION
+from ._gnm_baselines import SPACE
 
 # fmt: off
 protocol = Table(

@@ -12,7 +12,8 @@ to 0.56 and costs 330 nats of log-likelihood (supplement, Table 1). The figure h
 """
 
 from ..core.protocol import Gallery, dataset, metric, model
-from ._gnm import ARROW_ROOM, BASELINE_TRAINING, CITATION, CONVDRAW, SAMPLING, SCENES
+from ._gnm import ARROW_ROOM, CITATION, SAMPLING, SCENES
+from ._gnm_baselines import BASELINE_TRAINING, CONVDRAW
 
 # fmt: off
 protocol = Gallery(

@@ -14,7 +14,8 @@ its official widths has 13.4M, not 13.9M.
 """
 
 from ..core.protocol import Table, dataset, metric, model
-from ._gnm import ARROW_ROOM, CITATION, CONVDRAW, GENESIS, GNM, GNM_ARROW, PARAMETERS, VAE
+from ._gnm import ARROW_ROOM, CITATION, GNM, GNM_ARROW, PARAMETERS
+from ._gnm_baselines import CONVDRAW, GENESIS, VAE
 
 # fmt: off
 protocol = Table(

@@ -18,15 +18,14 @@ from functools import cached_property
 
 from tabulate import tabulate
 
+from ..core.order import OrderAgreement, order_agreement
 from ..core.protocol import TIERS, Axis, Protocol, Table
 from ..core.results import PublishedValue, ResultRow
 from ..core.verdict import (
     Judgement,
-    OrderAgreement,
     Verdict,
     is_exact,
     judge,
-    order_agreement,
     summary,
 )
 from .latex import escape_latex

@@ -59,7 +59,17 @@ def chromium() -> Iterator[Any]:
 
 LONG_FILES = tuple(
     f"test_{name}.py"
-    for name in ("slurm", "faults_models", "launch", "arrow_judge", "judge", "shards", "selftest")
+    for name in (
+        "slurm",
+        "faults_models",
+        "judge",
+        "on_cuda",
+        "known",
+        "launch",
+        "arrow_judge",
+        "shards",
+        "selftest",
+    )
 )
 
 

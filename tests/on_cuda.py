@@ -49,7 +49,8 @@ from reprise.launch.contract import KINDS
 from reprise.training.engine import Engine, Precision
 
 PRETENDED = __name__ == "__main__" and len(sys.argv) > 2
-FAKE = FakeTensorMode()  # one for all: caches of nn/ outlive a model
+# one for all: caches of nn/ outlive a model
+FAKE = FakeTensorMode() if PRETENDED else contextlib.nullcontext()
 if PRETENDED:
     torch.cuda._lazy_init = lambda: None
     # shapes of the one operation used here that torch knows on CUDA and not without numbers
@@ -222,7 +223,7 @@ def faults(spec: Spec, precision: Precision) -> list[str]:
     for data in kinds[:1] if spec.options else kinds:
         asked = "building"
         try:
-            with FAKE if PRETENDED else contextlib.nullcontext():
+            with FAKE:
                 it = built(spec, data, engine)
                 asked = "training"
                 train(it, engine, data, spec)

@@ -429,7 +429,7 @@ def test_a_trained_parser_is_kept_and_a_damaged_one_refused(
 @pytest.fixture(scope="module")
 def judge(cache: Path) -> ArrowJudge:
     """Trained on flat scenes for a few seconds: no more than a beginner."""
-    return ArrowJudge(train(FlatRoom(), Schooling(120, 80, 80, 280)), 64)
+    return ArrowJudge(train(FlatRoom(), Schooling(90, 60, 60, 200)), 64)
 
 
 def test_a_beginner_tells_lawful_from_unlawful_scenes_better_than_chance(

@@ -357,7 +357,7 @@ def test_the_judge_tells_lawful_from_unlawful_scenes_of_embedded_digits(
     judge: Judge, rule: Rule
 ) -> None:
     scenes = embedded(rule)
-    rows = validate(Judge(judge.reader, rule, 64).verdicts, scenes, 40)
+    rows = validate(Judge(judge.reader, rule, 64).verdicts, scenes, 25)
     assert not unmet(rows, EMBEDDED), table(rows)
 
 

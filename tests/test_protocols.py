@@ -415,11 +415,15 @@ def test_at_tier_demo_the_costliest_models_in_colour_are_left_to_who_names_them(
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_column_of_the_arrow_room_says_how_ours_came_about(name: str) -> None:
-    from reprise.protocols import _gnm
+    from reprise.protocols import _gnm, _gnm_baselines
 
     protocol = protocols.load(name)[1]
     used = {spec.name for spec in specs(name)}
-    expected = {"arrow_room": _gnm.ARROW_ROOM, "space": _gnm.SPACE, "genesis": _gnm.GENESIS}
+    expected = {
+        "arrow_room": _gnm.ARROW_ROOM,
+        "space": _gnm_baselines.SPACE,
+        "genesis": _gnm_baselines.GENESIS,
+    }
     if "arrow_room" in used:
         expected["gnm"] = _gnm.GNM_ARROW
     for what, entries in expected.items():

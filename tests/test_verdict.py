@@ -12,15 +12,10 @@ import pytest
 from scipy import stats
 
 from reprise.core.claims import values_of
+from reprise.core.order import order_agreement
+from reprise.core.power import t_quantile
 from reprise.core.results import PublishedValue, ResultRow
-from reprise.core.verdict import (
-    Verdict,
-    judge,
-    margin_of,
-    order_agreement,
-    standard_error,
-    t_quantile,
-)
+from reprise.core.verdict import Verdict, judge, margin_of, standard_error
 
 
 def row(value: float | None, seed: int = 0, **changes: Any) -> ResultRow:

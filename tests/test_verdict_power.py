@@ -12,19 +12,17 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from reprise.core.protocol import load
-from reprise.core.results import PublishedValue, ResultRow
-from reprise.core.verdict import (
+from reprise.core.order import order_agreement
+from reprise.core.power import (
     MOST_SEEDS,
-    Verdict,
     difference_power,
     equivalence_power,
-    judge,
-    order_agreement,
     outlook,
-    summary,
     t_quantile,
 )
+from reprise.core.protocol import load
+from reprise.core.results import PublishedValue, ResultRow
+from reprise.core.verdict import Verdict, judge, summary
 from reprise.render.table import build, overall, to_terminal
 
 ROW = ResultRow(
