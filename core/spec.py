@@ -19,8 +19,9 @@ import math
 import re
 import typing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeAlias
 
 from .errors import BrokenCodeError, ContractError, UsageError, told, unknown
@@ -132,7 +133,8 @@ def _constant(node: ast.expr) -> Any:
         return float(ast.unparse(node))
 
 
-def names(kind: Kind) -> dict[str, str]:
+@cache  # a plan asks thousands of times; what is installed meanwhile is seen by the next process
+def names(kind: Kind) -> MappingProxyType[str, str]:
     """All names of a kind that exist, mapped to where they are: `module` or `module:Class`."""
     found = {}
     for folder in FOLDERS[kind]:
@@ -141,12 +143,9 @@ def names(kind: Kind) -> dict[str, str]:
         for name, file in sorted(files.items()):
             if "__all__ = [" in file.read_text():
                 found[name] = f"{__package__.rpartition('.')[0]}.{folder}.{name}"
-    group = {"model": "reprise.models", "dataset": "reprise.data", "metric": "reprise.metrics"}[
-        kind
-    ]
-    return found | {
-        entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)
-    }
+    group = {"model": "reprise.models", "dataset": "reprise.data", "metric": "reprise.metrics"}
+    installed = importlib.metadata.entry_points(group=group[kind])
+    return MappingProxyType(found | {entry.name: entry.value for entry in installed})
 
 
 def exists(spec: Spec) -> bool:
@@ -205,13 +204,18 @@ def build(spec: Spec, **fixed: Any) -> Any:
     return cls(**checked(cls, dict(spec.options), f"{spec.kind}"), **fixed)
 
 
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def checked(cls: type[Any], options: dict[str, Value], prefix: str) -> dict[str, Any]:
     """`options` with every key a field of the dataclass `cls` and every value of that field's type.
 
     Text is converted (`"3e-4"` for a float field), so values may come from the command line.
     Raises UsageError naming `prefix.key`, what was found and what was expected.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # classes are hashable
     fields = [field.name for field in dataclasses.fields(cls) if field.init]
     result: dict[str, Any] = {}
     for key, value in options.items():
