@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 TORCH = Path(torch.__file__).parent
 REAL = torch.cuda.is_available()
 SPECS = [str(spec) for spec in on_cuda.specs()]
+pytestmark = pytest.mark.timeout(900)  # the first test waits for every model to have been tried
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def found(request: pytest.FixtureRequest, library: list[str]) -> dict[str, list[
     command = [sys.executable, "-W", "ignore", "-m", "reprise.tests.on_cuda", request.param]
     visited = {**os.environ, "PYTHONPATH": str(HERE)}
     done = subprocess.run(
-        [*command, *library], capture_output=True, text=True, timeout=500, env=visited
+        [*command, *library], capture_output=True, text=True, timeout=800, env=visited
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(line) for line in done.stdout.splitlines())
