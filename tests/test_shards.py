@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from reprise import cli
 from reprise.core import results
 from reprise.core.errors import UsageError
 from reprise.core.results import ResultRow
+from reprise.core.spec import names
 from reprise.core.workspace import Shard, Workspace
 from reprise.launch.plan import Plan, Request, plan
 from reprise.launch.shards import merge, part
@@ -25,6 +27,23 @@ TABLE = Request("gnm_table1", "mini", seeds=3)
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return plan(TABLE, Workspace(tmp_path_factory.mktemp("empty")))
+
+
+def test_a_plan_looks_up_what_is_installed_once_however_many_cells_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    entry_points = importlib.metadata.entry_points
+
+    def counted(*, group: str) -> importlib.metadata.EntryPoints:
+        asked.append(group)
+        return entry_points(group=group)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", counted)
+    names.cache_clear()
+    made = plan(TABLE, Workspace(tmp_path))
+    assert len(made.cells) > 100
+    assert sorted(asked) == ["reprise.data", "reprise.metrics", "reprise.models"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 100])
