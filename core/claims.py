@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from .power import t_quantile
 from .results import ResultRow
 from .verdict import mixed
 
@@ -126,7 +127,7 @@ def at_most(key: Key, level: float) -> Test:
         mean, n = statistics.fmean(values), len(values)
         if n < 2:
             return Finding("undecided", f"{_number(mean)}, at most {level:g} asked (one seed)")
-        radius = _quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
+        radius = t_quantile(n - 1, (1 + LEVEL) / 2) * statistics.stdev(values) / math.sqrt(n)
         interval = mean - radius, mean + radius
         words = f"mean {_number(mean)} (95 % interval {_number(interval[0])} to {_number(interval[1])}; n = {n})"
         return Finding(_side(interval, level), f"{words}, at most {level:g} asked")
@@ -242,7 +243,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     freedom = sum(terms) ** 2 / sum(
         term**2 / (len(side) - 1) for term, side in zip(terms, (a, b), strict=True)
     )
-    radius = _quantile(freedom) * error
+    radius = t_quantile(freedom, (1 + LEVEL) / 2) * error
     random = np.random.default_rng(0)
     means = [
         np.asarray(side)[random.integers(len(side), size=(RESAMPLES, len(side)))].mean(1)
@@ -264,13 +265,6 @@ def _side(interval: tuple[float, float] | None, level: float) -> Outcome:
 def _hole(parts: Sequence[list[float] | str]) -> Finding | None:
     missing = [part for part in parts if isinstance(part, str)]
     return Finding("not measured", "; ".join(missing)) if missing else None
-
-
-def _quantile(degrees: float) -> float:
-    """Student's t, two-sided at LEVEL."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
 
 
 def _named(key: Key) -> str:

@@ -54,14 +54,13 @@ def order_agreement(
     """Rank agreement over the models of one column; None for fewer than two of them.
 
     Models with a hole, with seeds of several things or without a printed value are left out, and a second reading of a
-    number that is printed once. This needs no comparable values: a smaller tier may well order the models as the paper
-    does.
+    number that is printed once.
     """
     pairs: list[tuple[tuple[float, str], tuple[float, str]]] = []
     places: set[tuple[str, ...]] = set()
     for rows, published in models:
         ok = [row for row in rows if row.status == "ok" and row.value is not None]
-        if published is None or published.value is None or hole(rows, len(ok), seeds):
+        if published is None or published.value is None or hole(rows, seeds):
             continue
         if mixed(ok):
             continue

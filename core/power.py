@@ -120,7 +120,7 @@ def difference_power(
     return min(1.0, max(0.0, power))
 
 
-def t_quantile(degrees: int, level: float = 1 - ALPHA) -> float:
+def t_quantile(degrees: float, level: float = 1 - ALPHA) -> float:
     """Student's t, one-sided."""
     # What scipy.stats.t.ppf calls; importing scipy.stats takes a second.
     from scipy.special import stdtrit

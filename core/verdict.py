@@ -101,7 +101,7 @@ def judge(
     averaged over holes.
     """
     ok = [row for row in rows if row.status == "ok" and row.value is not None]
-    if why := hole(rows, len(ok), seeds):
+    if why := hole(rows, seeds):
         return Judgement(verdict=Verdict.MISSING, reason=why, n=len(ok))
     if why := mixed(ok):
         return Judgement(verdict=Verdict.INCOMPARABLE, reason=why, n=len(ok))
@@ -229,7 +229,7 @@ def is_exact(rows: Sequence[ResultRow]) -> bool:
     )
 
 
-def hole(rows: Sequence[ResultRow], ok: int, seeds: int) -> str:
+def hole(rows: Sequence[ResultRow], seeds: int) -> str:
     """Why the cell has no mean: the status that stands in it, or "" if it is whole."""
     for row in rows:
         if row.status != "ok":
@@ -237,6 +237,7 @@ def hole(rows: Sequence[ResultRow], ok: int, seeds: int) -> str:
             return row.status if whole or len(rows) == 1 else f"{row.status} (seed {row.seed})"
         if row.value is None or not math.isfinite(row.value):
             return f"not a number (seed {row.seed})" if len(rows) > 1 else "not a number"
+    ok = len(rows)
     if ok == 0:
         return "not measured yet"
     return f"{ok} of {seeds} seeds measured" if ok < seeds else ""

@@ -25,11 +25,11 @@ def _sentence(effect: Effect, table: ResultTable, tier: str) -> str:
     pairs = _pairs(effect, table.entries)
     if not pairs:
         return f"“{effect.other}” ({effect.protocol}) has not been measured at tier {tier}."
-    seeds = {_seeds(*pair) for pair in pairs}
-    common = f", {seeds.pop()}" if len(seeds) == 1 else ""
+    behind = {_behind(*pair) for pair in pairs}
+    common = f", {behind.pop()}" if len(behind) == 1 else ""
     measured = [
         f"{_where(effect, other)} {other.ours.body} beside {ours.ours.body}"
-        + ("" if common else f" ({_seeds(ours, other)})")
+        + ("" if common else f" ({_behind(ours, other)})")
         for ours, other in pairs
     ]
     return f"“{effect.other}”, tier {tier}{common}: {'; '.join(measured)} ({effect.protocol})."
@@ -53,6 +53,12 @@ def _where(effect: Effect, entry: Entry) -> str:
     return f"{subject} on {entry.heading}"
 
 
-def _seeds(ours: Entry, other: Entry) -> str:
-    """How many seeds stand behind each."""
-    return ours.seeds if ours.seeds == other.seeds else f"{other.seeds} and {ours.seeds}"
+def _behind(ours: Entry, other: Entry) -> str:
+    """How many seeds stand behind each; and their precisions where these differ, which is then part of the effect."""
+    seeds = ours.seeds if ours.seeds == other.seeds else f"{other.seeds} and {ours.seeds}"
+    mine, theirs = _precision(ours), _precision(other)
+    return seeds if mine == theirs else f"{seeds}, trained in {theirs} and {mine}"
+
+
+def _precision(entry: Entry) -> str:
+    return ", ".join(dict.fromkeys(row.precision for row in entry.rows)) or "a precision not told"

@@ -26,11 +26,13 @@ ROW = Effect("p", "GNM", "GNM (as coded)")
 COLUMN = Effect("p", "LL", "LL of 30", "metric")
 
 
-def row(protocol: str, of: str, on: str, what: str, value: float, tier: str) -> ResultRow:
+def row(
+    protocol: str, of: str, on: str, what: str, value: float, tier: str, precision: str = "fp32"
+) -> ResultRow:
     """A number of one seed."""
     return ResultRow(
         protocol=protocol, tier=tier, model=of, train="t", dataset=on, metric=what, seed=0, status="ok", value=value,
-        better="higher",
+        better="higher", precision=precision,
     )  # fmt: skip
 
 
@@ -60,6 +62,19 @@ def test_two_columns_are_compared_for_each_model() -> None:
         ("GNM (as coded)", "MNIST-4", "LL", 1.0),
     )  # fmt: skip
     assert text == "“LL of 30”, tier mini, n=1: GNM on MNIST-4 9665 beside 9670 (p)."
+
+
+def test_readings_that_were_trained_in_other_precisions_say_so() -> None:
+    rows = [
+        row("p", "GNM", "MNIST-4", "LL", 9670.0, "mini"),
+        row("p", "GNM (as coded)", "MNIST-4", "LL", 9668.0, "mini", "bf16"),
+    ]
+    told = words(
+        Deviation("w", "p", "c", "o", "s", (ROW,)),
+        lambda name: build(name, PROTOCOL, rows, (), "mini"),
+        "mini",
+    )
+    assert "n=1, trained in bf16 and fp32: LL on MNIST-4 9668 beside 9670" in told
 
 
 @pytest.mark.parametrize("numbers", [(), (("GNM", "MNIST-4", "LL", 9670.0),)])
