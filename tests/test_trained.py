@@ -17,8 +17,9 @@ from reprise.core.results import ResultRow
 from reprise.core.results import write as write_rows
 from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_curve, thinned, write
 from reprise.core.workspace import Workspace
+from reprise.launch import cells
 from reprise.launch.keep import keep
-from reprise.launch.plan import Request, plan
+from reprise.launch.plan import Request, collect, plan
 from reprise.render.curves import charts_of
 from reprise.render.document import Subject, page, report_on, to_html_page
 from reprise.render.panel import panels_of
@@ -113,6 +114,30 @@ def test_a_run_is_kept_with_the_recipes_values_and_never_replaced_by_nothing(
     shutil.rmtree(folder)
     assert not keep(place, "demo", run, data)
     assert read(place.trained("demo", run.id)) == kept
+
+
+def test_a_training_begun_anew_tells_nothing_of_the_rows_before_it(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    todo = plan(Request("gnm_table1", "demo", ("GNM",), ("MNIST-4",), ("LL",)), place)
+    (planned,) = todo.cells
+    run = planned.run
+    assert run is not None
+    row = dataclasses.replace(planned.row, value=10.0, stderr=1.0, n=5)
+    write_rows(place.results("demo", "gnm_table1"), [row], ResultRow)
+    file = place.trained("demo", run.id)
+    write(file, dataclasses.replace(KEPT, run=run.id, settings=run.settings))
+    before = file.read_bytes()
+    folder = place.run(run.id)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"id": run.id, "settings": run.settings}))
+    (folder / "log.csv").write_text("step,loss\n100,2.0\n")
+    collect(todo, place)
+    assert file.read_bytes() == before
+    cells.write(place, run.id, planned.id, cells.measured(row))
+    collect(todo, place)
+    kept = read(file)
+    assert kept is not None
+    assert kept.log == {"step": (100,), "loss": (2.0,)}
 
 
 def test_a_number_says_where_its_configuration_differs_from_the_papers() -> None:
