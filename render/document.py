@@ -247,6 +247,7 @@ def page(
         )
     if any(row.dirty for row in rows):
         warnings.append("Some numbers were measured with uncommitted changes in the code.")
+    warnings += _trained_twice(rows)
     return Page(
         subject=subject,
         tier=_tier(table.tier),
@@ -302,6 +303,23 @@ def _rows(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
 
 
 # Where the numbers come from ----------------------------------------------------------------------------------------
+
+
+def _trained_twice(rows: Iterable[ResultRow]) -> Iterable[str]:
+    """A sentence about each run whose numbers are of more than one training: the same recipe, not the same weights."""
+    trainings: dict[tuple[str, int | None], dict[str, None]] = {}
+    for row in rows:
+        if row.status == "ok" and row.run:
+            by = row.trained_commit[:10] or "an unnamed commit"
+            how = f"{row.precision} on {row.device.partition(';')[0]} by {by}"
+            trainings.setdefault((row.run, row.steps), {})[how] = None
+    for run in dict.fromkeys(run for run, _ in trainings):
+        most = max((found for (name, _), found in trainings.items() if name == run), key=len)
+        if len(most) > 1:
+            yield (
+                f"The numbers of {run} are of {len(most)} trainings, of one recipe but not of one set of weights: "
+                f"{'; '.join(most)}."
+            )
 
 
 def _provenance(rows: Sequence[ResultRow]) -> Iterable[tuple[str, str]]:

@@ -14,6 +14,7 @@ import pytest
 
 from reprise.core.errors import DataError
 from reprise.core.results import ResultRow
+from reprise.core.results import read as read_rows
 from reprise.core.results import write as write_rows
 from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_curve, thinned, write
 from reprise.core.workspace import Workspace
@@ -219,6 +220,37 @@ def test_images_that_would_make_a_page_too_large_are_named_instead(tmp_path: Pat
     assert 1 <= text.count('class="sheet"') < 24
     assert "They are in figures/cells/000000000017.png" in text
     assert (place.reports("paper") / "figures/cells/000000000017.png").is_file()
+
+
+def test_numbers_of_two_trainings_under_one_name_are_told() -> None:
+    """As where a run was trained again elsewhere, to measure what it lacked."""
+    rows = values()
+    assert not any("trainings" in text for text in warnings_of(rows))
+    other = next(n for n, row in enumerate(rows) if row.metric == "LL")
+    rows[other] = dataclasses.replace(rows[other], precision="bf16", trained_commit="5eed" * 10)
+    (told,) = (text for text in warnings_of(rows) if "trainings" in text)
+    assert rows[other].run in told
+    assert "of 2 trainings" in told
+    assert "bf16 on cpu by 5eed5eed5e" in told
+    rows[other] = dataclasses.replace(
+        rows[other], steps=500
+    )  # a share of a training is another row
+    assert not any("trainings" in text for text in warnings_of(rows))
+
+
+def warnings_of(rows: list[ResultRow]) -> tuple[str, ...]:
+    return page(SUBJECT, build("p", TABLE, rows, PUBLISHED, "paper"), ()).warnings
+
+
+@pytest.mark.parametrize("tier", ["demo", "mini", "paper"])
+def test_committed_numbers_of_a_run_are_of_one_training(tier: str) -> None:
+    made: dict[tuple[str, int | None], set[tuple[str, str]]] = {}
+    for path in (REPORTS.parent / "results" / tier).glob("*.csv"):
+        for row in read_rows(path, ResultRow):
+            if row.status == "ok" and row.run:
+                by = (row.trained_commit, row.precision)
+                made.setdefault((row.run, row.steps), set()).add(by)
+    assert {run: found for run, found in made.items() if len(found) > 1} == {}
 
 
 @pytest.mark.parametrize("path", sorted(REPORTS.rglob("*.html")), ids=lambda path: path.name)
