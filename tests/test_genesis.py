@@ -63,7 +63,7 @@ def test_it_has_the_measured_sizes_to_the_unit() -> None:
     assert count(GENESIS(GENESISConfig(components=11), gray)) == 13_393_890
 
 
-def test_the_recipe_has_the_three_changes_and_a_component_more_than_objects() -> None:
+def test_the_recipe_has_the_published_changes_and_a_component_more_than_objects() -> None:
     sets = {"mnist4": (1, 4), "mnist10": (1, 10), "arrow": (3, 4)}
     recipes = {
         name: GENESIS.recipe(DatasetInfo(name, (channels, 128, 128), objects=objects))
@@ -74,9 +74,8 @@ def test_the_recipe_has_the_three_changes_and_a_component_more_than_objects() ->
     for recipe in recipes.values():
         assert (recipe.config.objective, recipe.config.decoder_layers) == ("beta", 3)
         training = recipe.training
-        rates = [training.lr * training.rate(t) for t in (0, 4_999, 5_000)]
-        assert rates == pytest.approx([1e-3, 1e-3, 1e-4])
-        assert (training.optimizer, training.clip_norm) == ("adam", None)
+        assert (training.optimizer, training.lr, training.lr_until) == ("adam", 1e-4, None)
+        assert training.clip_norm is None
 
 
 def test_data_it_does_not_fit_is_refused_with_the_reason() -> None:
