@@ -45,6 +45,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT = "#1d1d1f", "#8a8a8f"
 MOST_BYTES = 300_000  # a figure is committed with every report
 SHARP = 200  # dots per inch of a figure that stays below that
+OUTDATED = "drawn from earlier or fewer arrays than the rows name"
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -194,7 +195,7 @@ def _gallery(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: 
         return Drawn(title, caption + absent, path, some)
     if stands is not None:
         log.info("%s: arrays are gone; %s is kept as it is", table.name, path)
-        fresh = "" if stands.source == source else "drawn from earlier arrays than the rows name"
+        fresh = "" if stands.source == source else OUTDATED
         return Drawn(title, caption + stands.absent, path, fresh)
     if artifacts.named:
         return Drawn(title, caption, None, "the stored arrays are no longer there")
@@ -581,11 +582,7 @@ def _custom(
     )
     stands = _remembered(path)
     if draw is None or (artifacts.gone and stands is not None):
-        fresh = (
-            ""
-            if stands and stands.source == source
-            else "drawn from earlier arrays than the rows name"
-        )
+        fresh = "" if stands and stands.source == source else OUTDATED
         return Drawn("Figure", "", path if stands is not None else None, fresh)
     _save(draw(rows, published, artifacts), path, source)
     return Drawn("Figure", "", path)

@@ -37,7 +37,7 @@ from reprise.core.published import published
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
-from reprise.render.figures import Artifacts, _panels, curves
+from reprise.render.figures import OUTDATED, Artifacts, _panels, curves
 from reprise.render.figures import gallery as gallery_figure
 from reprise.render.latex import escape_latex
 from reprise.render.table import (
@@ -529,7 +529,7 @@ def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> Non
     newer = [dataclasses.replace(row, artifact_digest="ffffffffffff") for row in rows]
     report_on(workspace(tmp_path, newer), "paper", [subject])
     assert figure.read_bytes() == drawn
-    assert "earlier arrays" in (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+    assert OUTDATED in (place.reports("paper") / "p.md").read_text(encoding="utf-8")
 
     figure.unlink()
     report_on(place, "paper", [subject])
