@@ -74,10 +74,10 @@ class Latents(NamedTuple):
 class GENESIS(GenerativeModel[Latents], Decomposes):
     """See the module. 13,393,890 parameters on gray images of 128 pixels, 13,397,732 on colour."""
 
-    # A step costs many times one of GNM. demo: a few show that it runs, and no more. mini: two hours of a core.
+    # A step costs many times one of GNM. demo: a few show that it runs, and no more. mini: an hour of a core.
     tiers: ClassVar = {
         "demo": {"steps": 20, "batch_size": 8},
-        "mini": {"steps": 5_000, "batch_size": 8},
+        "mini": {"steps": 2_500, "batch_size": 8},
     }
 
     geco_beta: Tensor

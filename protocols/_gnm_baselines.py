@@ -91,7 +91,7 @@ GENESIS = (
         "length of GENESIS's training",
         "not stated",
         "500,000 updates in GENESIS's own code",
-        "1,125,000, as all models of a dataset; since a step costs many times one of GNM, 5,000 of 8 images at tier "
+        "1,125,000, as all models of a dataset; since a step costs many times one of GNM, 2,500 of 8 images at tier "
         "mini, and 20 of 8 at tier demo",
         "supplement, section 4.2 says nothing",
     ),
