@@ -13,7 +13,7 @@ import logging
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,19 +180,26 @@ def _draw_all(
 
 
 def _gallery(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: Path) -> Drawn:
-    """Draw the gallery if all its arrays are there; else keep the figure that stands."""
+    """Draw the gallery if all its arrays, or small images of them, are there; else keep the figure that stands."""
     title = "Images"
     caption = f"The arrays “{protocol.array}” that were stored beside the cells, first seed."
     source = _digest(
         [(row.key, row.artifact_digest or row.artifact) for row in artifacts.named.values()]
     )
-    panels = _panels(table, protocol, artifacts)
-    stands = _remembered(path)
-    if panels and (not artifacts.gone or stands is None):
-        absent = _left_out(table, panels)
-        _save(gallery(table, protocol, panels), path, source, absent)
-        some = f"{artifacts.gone} of its arrays are no longer there" if artifacts.gone else ""
-        return Drawn(title, caption + absent, path, some)
+    panels, stands = _panels(table, protocol, artifacts), _remembered(path)
+    small = _from_sheets(table, protocol, path.parent / "cells", panels) if artifacts.gone else {}
+    panels = _alike({**panels, **small})
+    missing = _without_images(table, panels)
+    # What stands is as good as its arrays were; sheets are for one that other rows have outdated, and lose it nothing.
+    worse = stands is not None and (
+        stands.source == source
+        or any(not _is_named(label, stands.absent) for label in missing)
+        or not stands.panels <= {repr(key) for key in panels}
+    )
+    if panels and not (artifacts.gone and worse):
+        absent = _said_of(missing, small)
+        _save(gallery(table, protocol, panels), path, source, absent, panels)
+        return Drawn(title, caption + absent, path)
     if stands is not None:
         log.info("%s: arrays are gone; %s is kept as it is", table.name, path)
         fresh = "" if stands.source == source else OUTDATED
@@ -215,7 +222,54 @@ def _panels(table: ResultTable, protocol: Gallery, artifacts: Artifacts) -> Pane
                 tiles = _tiles(arrays[name], protocol.rows, protocol.columns)
                 if tiles is not None:
                     panels[label, dataset] = tiles
-    return _alike(panels)
+    return panels
+
+
+def _from_sheets(
+    table: ResultTable, protocol: Gallery, folder: Path, there: Collection[tuple[str, str]]
+) -> Panels:
+    """The panels whose arrays are gone, from the small sheets of their cells in `folder`: ten images at most."""
+    panels: Panels = {}
+    for entry in table.entries:
+        key = (entry.model, entry.dataset)
+        row = next((row for row in entry.rows if row.artifact and row.status == "ok"), None)
+        if row is None or key in there or key in panels or not _is_a_cells(row.cell):
+            continue
+        path = folder / f"{row.cell}.png"
+        sheet = _remembered(path)
+        if sheet is None or sheet.source != row.artifact_digest:
+            continue
+        if not sheet.absent.startswith(f"“{protocol.array}”"):
+            continue
+        tiles = _cut(path)
+        if (
+            tiles is not None and protocol.array != "grid"
+        ):  # images in any order; of a grid, its corner
+            tiles = tiles.reshape(-1, *tiles.shape[2:])
+        tiles = None if tiles is None else _tiles(tiles, protocol.rows, protocol.columns)
+        if tiles is not None:
+            panels[key] = tiles
+    return panels
+
+
+def _cut(path: Path) -> NDArray[np.uint8] | None:
+    """The square tiles (R, D, C, H, W) that `_mosaic` laid into a sheet; None if it holds others."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    for rows in range(SHEET[0], 0, -1):
+        for side in range(1, TILE + 1):
+            gap = max(1, side // 32)
+            across, rest = divmod(pixels.shape[1] + gap, side + gap)
+            if rows * (side + gap) - gap == pixels.shape[0] and rest == 0 and across <= SHEET[1]:
+                step = side + gap
+                cut = [
+                    [pixels[r * step : r * step + side, c * step : c * step + side] for c in range(across)]
+                    for r in range(rows)
+                ]  # fmt: skip
+                return np.array(cut).transpose(0, 1, 4, 2, 3)
+    return None
 
 
 def _alike(panels: Panels) -> Panels:
@@ -264,12 +318,12 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
         figsize=(width * len(across) + 1.1, height * len(down) + 0.6), layout="constrained"
     )
     axes = figure.subplots(len(down), len(across), squeeze=False)
-    for row, (below, model) in zip(axes, down, strict=True):
+    for place, (row, (below, model)) in enumerate(zip(axes, down, strict=True)):
         for axis, beside in zip(row, across, strict=True):
             dataset = below or beside or ""
             _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
             axis.set_box_aspect(rows / columns)
-            if row is axes[0] and beside:
+            if place == 0 and beside:
                 axis.set_title(_on(table, beside))
         label = f"{_short(model)}\n{_on(table, below)}" if below else _short(model)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight="bold")
@@ -306,14 +360,28 @@ def _mosaic(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out[..., 0] if channels == 1 else out
 
 
-def _left_out(table: ResultTable, panels: Panels) -> str:
-    """A sentence that names the models and datasets without any image."""
+def _without_images(table: ResultTable, panels: Panels) -> list[str]:
+    """The models and datasets of which no panel shows anything."""
     shown = {label for key in panels for label in key}
     labels = dict.fromkeys(e.model for e in table.entries) | dict.fromkeys(
         e.dataset for e in table.entries
     )
-    absent = [label for label in labels if label not in shown]
-    return f" Without images so far: {', '.join(absent)}." if absent else ""
+    return [label for label in labels if label not in shown]
+
+
+def _said_of(missing: Sequence[str], small: Panels) -> str:
+    """A sentence that names those without images, and one that names those with few: what a figure remembers."""
+    few = [f"{model} on {dataset}" for model, dataset in small]
+    said = f" Without images so far: {', '.join(missing)}." if missing else ""
+    return said + (
+        f" {', '.join(few)}: from the small images that were kept of each cell." if few else ""
+    )
+
+
+def _is_named(label: str, said: str) -> bool:
+    """Whether the sentence on what a figure lacks names a label."""
+    listed = said.partition("Without images so far: ")[2].partition(". ")[0].rstrip(".")
+    return f", {label}, " in f", {listed}, "
 
 
 def _absence(table: ResultTable, model: str, dataset: str) -> str:
@@ -338,8 +406,8 @@ def sheets(table: ResultTable, folder: Path, runs: Path) -> dict[str, Drawn]:
     found: dict[str, Drawn] = {}
     for entry in table.entries:
         rows = [row for row in entry.rows if row.artifact and row.status == "ok"]
-        if not rows or not re.fullmatch(r"[0-9a-z]{1,32}", rows[0].cell):
-            continue  # the cell's id is the file's name, and a CSV may hold anything
+        if not rows or not _is_a_cells(rows[0].cell):
+            continue
         row, path = rows[0], folder / "figures" / "cells" / f"{rows[0].cell}.png"
         stands = _remembered(path)
         if stands is None or stands.source != row.artifact_digest:
@@ -358,6 +426,11 @@ def sheets(table: ResultTable, folder: Path, runs: Path) -> dict[str, Drawn]:
                 "Images", f"Stored beside the cell: {stands.absent}.", path, stale
             )
     return found
+
+
+def _is_a_cells(name: str) -> bool:
+    """Whether it can be a cell's id: it is its sheet's file name, and a CSV may hold anything."""
+    return re.fullmatch(r"[0-9a-z]{1,32}", name) is not None
 
 
 def _save_sheet(tiles: NDArray[np.uint8], path: Path, memory: _Memory) -> None:
@@ -607,10 +680,14 @@ def _short(label: str) -> str:
     return label if len(label) <= 28 else f"{label[:27]}…"
 
 
-def _save(figure: Figure, path: Path, source: str, absent: str = "") -> None:
+def _save(
+    figure: Figure, path: Path, source: str, absent: str = "", panels: Iterable[object] = ()
+) -> None:
     """Write the figure as PNG, as sharp as MOST_BYTES allows, with what `_remembered` will be asked for."""
     # Software is None: matplotlib would write its version, which is no part of the picture.
     metadata = {"Software": None, "Source": source, "Description": quote(absent)}
+    if shown := " ".join(quote(repr(key)) for key in panels):
+        metadata["Panels"] = shown
     if figure.get_layout_engine() is not None:
         figure.set_dpi(SHARP)
         figure.draw_without_rendering()  # lays it out, once: savefig would for its margins and again for the picture
@@ -627,10 +704,11 @@ def _save(figure: Figure, path: Path, source: str, absent: str = "") -> None:
 
 @dataclass(frozen=True)
 class _Memory:
-    """What a PNG remembers: the digest of what it was drawn from, and the sentence on what it lacks."""
+    """What a PNG remembers: the digest of what it was drawn from, the sentence on what it lacks, a gallery's panels."""
 
     source: str
     absent: str
+    panels: frozenset[str] = frozenset()
 
 
 def _remembered(path: Path) -> _Memory | None:
@@ -638,7 +716,9 @@ def _remembered(path: Path) -> _Memory | None:
     try:
         with Image.open(path) as image:
             info = image.info
-            return _Memory(str(info.get("Source", "")), unquote(str(info.get("Description", ""))))
+            panels = map(unquote, str(info.get("Panels", "")).split())
+            said = unquote(str(info.get("Description", "")))
+            return _Memory(str(info.get("Source", "")), said, frozenset(panels))
     except (OSError, UnidentifiedImageError):
         return None
 

@@ -37,7 +37,7 @@ from reprise.core.published import published
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
-from reprise.render.figures import OUTDATED, Artifacts, _panels, curves
+from reprise.render.figures import OUTDATED, Artifacts, _alike, _from_sheets, _panels, curves
 from reprise.render.figures import gallery as gallery_figure
 from reprise.render.latex import escape_latex
 from reprise.render.table import (
@@ -477,6 +477,7 @@ def gallery(root: Path, seed: int = 0) -> tuple[Workspace, Subject, list[ResultR
                 values()[0],
                 model=label,
                 metric="Samples",
+                cell=label.lower(),
                 artifact=f"{label}/cells/a.npz",
                 artifact_digest=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
             )
@@ -495,7 +496,7 @@ def test_panels_of_a_gallery_are_as_large_as_its_largest_and_can_stand_below_eac
         path = tmp_path / "runs" / label / "cells" / "a.npz"
         np.savez(path, grid=np.zeros(shape, np.uint8))
     laid = build("p", wide, rows, [], "paper")
-    panels = _panels(laid, wide, Artifacts(tmp_path / "runs", rows))
+    panels = _alike(_panels(laid, wide, Artifacts(tmp_path / "runs", rows)))
     assert {tiles.shape for tiles in panels.values()} == {(3, 7, 1, 8, 8)}
     gnm = next(tiles for (label, _), tiles in panels.items() if label == "GNM")
     assert not gnm[:, :5].any()
@@ -508,6 +509,8 @@ def test_panels_of_a_gallery_are_as_large_as_its_largest_and_can_stand_below_eac
             1 if stacked else shown
         )
         assert len(figure.axes) == 2 * shown
+        heads = [axis.get_title() for axis in figure.axes if axis.get_title()]
+        assert heads == ([] if stacked else list(DATASETS))
         assert all(axis.images or axis.texts for axis in figure.axes)
 
 
@@ -536,6 +539,35 @@ def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> Non
     text = (place.reports("paper") / "p.md").read_text(encoding="utf-8")
     assert "no longer there" in text
     assert "`run_protocol p --tier paper` makes it" in text
+
+
+def test_a_gallery_is_renewed_from_the_small_images_of_what_is_gone(tmp_path: Path) -> None:
+    """GNM was trained again where the VAE's arrays are not: its new images stand beside what was kept of the VAE."""
+    place, subject, before = gallery(tmp_path)
+    report_on(place, "paper", [subject])
+    folder = place.reports("paper")
+    drawn = (folder / "figures/p.png").read_bytes()
+    _, _, anew = gallery(tmp_path, seed=1)
+    (tmp_path / "runs/VAE/cells/a.npz").unlink()
+    place = workspace(tmp_path, [anew[0], before[1]])
+    for _ in range(2):  # and stays as it is
+        report_on(place, "paper", [subject])
+        text = (folder / "p.md").read_text(encoding="utf-8")
+        assert "VAE on MNIST-4: from the small images" in text
+        assert OUTDATED not in text
+    assert (folder / "figures/p.png").read_bytes() != drawn
+    assert isinstance(subject.protocol, Gallery)
+    table = build("p", subject.protocol, before, [], "paper")
+    sheets = _from_sheets(table, subject.protocol, folder / "figures/cells", {("GNM", "MNIST-4")})
+    images = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 16), dtype=np.uint8)
+    assert np.array_equal(sheets["VAE", "MNIST-4"].reshape(images.shape), images)
+
+    drawn = (folder / "figures/p.png").read_bytes()
+    (folder / f"figures/cells/{before[1].cell}.png").unlink()
+    newer = dataclasses.replace(anew[0], artifact_digest="ffffffffffff")
+    report_on(workspace(tmp_path, [newer, before[1]]), "paper", [subject])
+    assert (folder / "figures/p.png").read_bytes() == drawn
+    assert OUTDATED in (folder / "p.md").read_text(encoding="utf-8")
 
 
 def test_a_broken_array_file_does_not_stop_the_report(tmp_path: Path) -> None:
