@@ -386,7 +386,8 @@ def _is_named(label: str, said: str) -> bool:
 
 def _absence(table: ResultTable, model: str, dataset: str) -> str:
     entries = [e for e in table.entries if (e.model, e.dataset) == (model, dataset)]
-    return entries[0].ours.body if entries and not entries[0].has_number else "no images stored"
+    stored = "no images stored" if entries else "no longer there"
+    return entries[0].ours.body if entries and not entries[0].has_number else stored
 
 
 # One cell -----------------------------------------------------------------------------------------------------------
