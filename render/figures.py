@@ -230,6 +230,8 @@ def _from_sheets(
 ) -> Panels:
     """The panels whose arrays are gone, from the small sheets of their cells in `folder`: ten images at most."""
     panels: Panels = {}
+    if protocol.array == "grid" and (protocol.rows > SHEET[0] or protocol.columns > SHEET[1]):
+        return panels  # a sheet holds no more than a corner of it
     for entry in table.entries:
         key = (entry.model, entry.dataset)
         row = next((row for row in entry.rows if row.artifact and row.status == "ok"), None)
