@@ -9,8 +9,9 @@ z^c_k says what x_k looks like there. Both priors are learned; samples are drawn
 The authors of GNM changed three things (supplement 4.2): a fixed beta (15 on the Arrow room, 10 on MNIST) in place
 of GECO, a broadcast decoder of 3 layers in place of 4, a learning rate that is lowered after a few thousand steps.
 The first two are the defaults; GECO, 4 layers and sigma 0.7 are options. The rates are unstated. That of GENESIS's own
-code is kept from first to last: at a start of 1e-3 or 3e-4 the sigmoids saturate at black within the first 500 steps
-on the digits, and all gradients end there. K is the objects of an image and one for the background.
+code is kept from first to last: on the digits, at a start of 1e-3 (and on 32 pixels with GECO at 3e-4) the sigmoids
+saturate at black within the first 500 steps, and all gradients end there. K is the objects of an image and one for
+the background.
 
 Where the code of GENESIS and the mathematics part, the mathematics is used: log Σ_k by logsumexp, masks in logs. Batch
 normalisation takes the batch's statistics in the training objective and the running ones everywhere else.

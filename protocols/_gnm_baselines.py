@@ -52,8 +52,8 @@ GENESIS = (
         "'starts with a higher value and reset to a lower one in a few thousand steps': neither rates nor step",
         "GENESIS's own: Adam at a constant 1e-4; GNM's authors' version was not released",
         "GENESIS's own, batch 32, no clipping of gradients. On MNIST-4 a start at 1e-3 ended in sigmoids saturated at "
-        "black (logits of -90 and less), where all gradients end; on smaller images so did one at 3e-4. A rate that "
-        "falls is the options training.lr, lr_until and lr_after",
+        "black (logits of -90 and less), where all gradients end; on 32 pixels with GECO so did one at 3e-4. A "
+        "rate that falls is the options training.lr, lr_until and lr_after",
         "supplement, section 4.2",
     ),
     Deviation(

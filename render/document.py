@@ -313,13 +313,11 @@ def _trained_twice(rows: Iterable[ResultRow]) -> Iterable[str]:
             by = row.trained_commit[:10] or "an unnamed commit"
             how = f"{row.precision} on {row.device.partition(';')[0]} by {by}"
             trainings.setdefault((row.run, row.steps), {})[how] = None
-    for run in dict.fromkeys(run for run, _ in trainings):
-        most = max((found for (name, _), found in trainings.items() if name == run), key=len)
-        if len(most) > 1:
-            yield (
-                f"The numbers of {run} are of {len(most)} trainings, of one recipe but not of one set of weights: "
-                f"{'; '.join(most)}."
-            )
+    for run, hows in {run: hows for (run, _), hows in trainings.items() if len(hows) > 1}.items():
+        yield (
+            f"The numbers of {run} are of {len(hows)} trainings, of one recipe but not of one set of weights: "
+            f"{'; '.join(hows)}."
+        )
 
 
 def _provenance(rows: Sequence[ResultRow]) -> Iterable[tuple[str, str]]:

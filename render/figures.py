@@ -189,15 +189,15 @@ def _gallery(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: 
     panels, stands = _panels(table, protocol, artifacts), _remembered(path)
     small = _from_sheets(table, protocol, path.parent / "cells", panels) if artifacts.gone else {}
     panels = _alike({**panels, **small})
-    missing = _without_images(table, panels)
-    # What stands is as good as its arrays were; sheets are for one that other rows have outdated, and lose it nothing.
+    # What stands is as good as its arrays were; sheets are for one that other rows have outdated, and lose it nothing
+    # that it remembers.
     worse = stands is not None and (
         stands.source == source
-        or any(not _is_named(label, stands.absent) for label in missing)
+        or not stands.panels
         or not stands.panels <= {repr(key) for key in panels}
     )
     if panels and not (artifacts.gone and worse):
-        absent = _said_of(missing, small)
+        absent = _left_out(table, panels, small)
         _save(gallery(table, protocol, panels), path, source, absent, panels)
         return Drawn(title, caption + absent, path)
     if stands is not None:
@@ -243,12 +243,11 @@ def _from_sheets(
             continue
         if not sheet.absent.startswith(f"“{protocol.array}”"):
             continue
-        tiles = _cut(path)
-        if (
-            tiles is not None and protocol.array != "grid"
-        ):  # images in any order; of a grid, its corner
-            tiles = tiles.reshape(-1, *tiles.shape[2:])
-        tiles = None if tiles is None else _tiles(tiles, protocol.rows, protocol.columns)
+        cut = _cut(path)
+        if cut is None:
+            continue
+        images = cut if protocol.array == "grid" else cut.reshape(-1, *cut.shape[2:])
+        tiles = _tiles(images, protocol.rows, protocol.columns)
         if tiles is not None:
             panels[key] = tiles
     return panels
@@ -362,28 +361,18 @@ def _mosaic(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out[..., 0] if channels == 1 else out
 
 
-def _without_images(table: ResultTable, panels: Panels) -> list[str]:
-    """The models and datasets of which no panel shows anything."""
+def _left_out(table: ResultTable, panels: Panels, small: Panels) -> str:
+    """Which models and datasets have no image, and which panels are of small ones: what a figure remembers."""
     shown = {label for key in panels for label in key}
     labels = dict.fromkeys(e.model for e in table.entries) | dict.fromkeys(
         e.dataset for e in table.entries
     )
-    return [label for label in labels if label not in shown]
-
-
-def _said_of(missing: Sequence[str], small: Panels) -> str:
-    """A sentence that names those without images, and one that names those with few: what a figure remembers."""
+    missing = [label for label in labels if label not in shown]
     few = [f"{model} on {dataset}" for model, dataset in small]
     said = f" Without images so far: {', '.join(missing)}." if missing else ""
     return said + (
         f" {', '.join(few)}: from the small images that were kept of each cell." if few else ""
     )
-
-
-def _is_named(label: str, said: str) -> bool:
-    """Whether the sentence on what a figure lacks names a label."""
-    listed = said.partition("Without images so far: ")[2].partition(". ")[0].rstrip(".")
-    return f", {label}, " in f", {listed}, "
 
 
 def _absence(table: ResultTable, model: str, dataset: str) -> str:

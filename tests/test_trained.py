@@ -232,9 +232,8 @@ def test_numbers_of_two_trainings_under_one_name_are_told() -> None:
     assert rows[other].run in told
     assert "of 2 trainings" in told
     assert "bf16 on cpu by 5eed5eed5e" in told
-    rows[other] = dataclasses.replace(
-        rows[other], steps=500
-    )  # a share of a training is another row
+    # a share of a training is another row
+    rows[other] = dataclasses.replace(rows[other], steps=500)
     assert not any("trainings" in text for text in warnings_of(rows))
 
 
