@@ -75,6 +75,9 @@ class Metric(abc.ABC):
     tiers: options that a tier changes; a protocol's own options win.
     version: raise it when the same options begin to mean another number.
     reads: the splits whose images the number depends on: where they stand in for the published ones, its row says so.
+    needs_training: whether the number depends on what training makes of the weights. Where it does not (a count of
+    parameters, a control that has no model in it) it is measured on the model as it is initialised, at step 0, and no
+    training is asked for.
     reduction: how the number follows from the stored arrays (core/reductions.py), "" where it does not: then nobody
     who has the arrays alone can make it again.
     """
@@ -85,6 +88,11 @@ class Metric(abc.ABC):
     tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     reads: ClassVar[tuple[Split, ...]] = ("test",)
     reduction: ClassVar[str] = "mean(value)"
+
+    @property
+    def needs_training(self) -> bool:
+        """Of this metric with these options; see the class."""
+        return True
 
     @property
     @abc.abstractmethod

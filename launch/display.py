@@ -86,8 +86,8 @@ class Display:
 
     def measured(self, run: str) -> None:
         """A cell is done, or failed."""
-        model, _, cells = self.left[run]
-        self.left[run] = (model, 0, max(cells - 1, 0))
+        model, steps, cells = self.left[run]
+        self.left[run] = (model, steps, max(cells - 1, 0))
         self.cells_done += 1
         if began := self.running[run].cell_began:
             self.spent, self.count = self.spent + time.monotonic() - began, self.count + 1

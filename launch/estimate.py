@@ -51,12 +51,18 @@ class Estimate:
 def estimates(
     jobs: Sequence[Job], workspace: Workspace, place: Place
 ) -> Iterator[tuple[Job, Estimate]]:
-    """Time each job, one after the other; runs that differ in their seed alone are timed once."""
+    """Time each job, one after the other; runs that differ in their seed alone are timed once.
+
+    One that is not trained takes no step, and is not timed.
+    """
     timed: dict[object, Estimate] = {}
     context = processes()
     _, threads = place.sized()
     for job in jobs:
         run = job.run
+        if not job.steps:
+            yield job, Estimate(0)
+            continue
         kind = (run.model, run.dataset, run.training)
         if kind not in timed:
             ours, theirs = context.Pipe(duplex=False)
@@ -72,7 +78,7 @@ def estimates(
                 timed[kind] = Estimate(0, trouble="the process died")
             process.kill()
             process.join()
-        found, left = timed[kind], run.recipe.training.steps
+        found, left = timed[kind], job.steps
         try:
             last = checkpoint.load(workspace.run(run.id) / checkpoint.FILE, run)
             left -= last.step if last is not None else 0

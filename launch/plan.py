@@ -66,6 +66,13 @@ class Planned:
         """Hash of the run, the model's evaluation options, the data and the metric."""
         return self.row.cell
 
+    @property
+    def needs_training(self) -> bool:
+        """Whether its run must be trained for it."""
+        metric = spec.build(self.cell.metric)
+        assert isinstance(metric, Metric)
+        return metric.needs_training
+
 
 @dataclass(frozen=True)
 class Job:
@@ -73,6 +80,12 @@ class Job:
 
     run: Run
     cells: tuple[Planned, ...]
+
+    @property
+    def steps(self) -> int:
+        """Of its training, however many are made already; 0 where no cell of it needs any."""
+        trains = any(planned.needs_training for planned in self.cells)
+        return self.run.recipe.training.steps if trains else 0
 
 
 @dataclass(frozen=True)

@@ -495,7 +495,7 @@ class Task:
             signal.signal(number, signal.SIG_IGN)
         warm_up()
         far = _far(workspace, run.id)
-        left = {run.id: (run.model.name, run.recipe.training.steps, len(self.job.cells))}
+        left = {run.id: (run.model.name, self.job.steps, len(self.job.cells))}
         display = _Written(left, folder)
         outcome = local(
             [self.job], workspace, self.place, display, signals=Signals(HEARD, signal.SIGINT, False)

@@ -3,7 +3,8 @@
     config -> data -> model -> fit -> checkpoint -> each cell's metric -> cells/<cell>.json
 
 Weights are always read back from the checkpoint before they are measured, so a cell cannot tell whether its run was
-trained just now or last year. A cell that fails leaves a row that says so, and the others go on.
+trained just now or last year. What no training changes is measured before it, on the weights that it begins with. A
+cell that fails leaves a row that says so, and the others go on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 from ..training.engine import Engine, computing
-from ..training.fit import LOG, Stop, fit, read_log
+from ..training.fit import LOG, Fitted, Stop, fit, read_log
 from . import cells
 from .known import DONE, described
 from .plan import Job, Planned
@@ -71,89 +72,134 @@ def work(
         with cells.locked(folder / "lock", waiting, stop) as mine:
             if not mine:
                 return Ended("stopped")
-            return _work(job, workspace, engine, made_by, stop, tell, checkpoint_every)
+            return _Work(job, workspace, engine, made_by, stop, tell, checkpoint_every)()
     except UsageError as error:
         tell("trouble", str(error))
         return Ended("finished", mendable=True)
 
 
-def _work(
-    job: Job,
-    workspace: Workspace,
-    engine: Engine,
-    made_by: Provenance,
-    stop: Stop,
-    tell: Tell,
-    checkpoint_every: float,
-) -> Ended:
-    run, folder = job.run, workspace.run(job.run.id)
-    common: dict[str, Any] = {
-        "commit": made_by.commit,
-        "dirty": made_by.dirty,
-        "torch": str(torch.__version__),
-    }
+@dataclass
+class _Work:
+    """One job, with its run locked. mendable: as in `Ended`, so far."""
 
-    def fail(planned: Planned, error: BaseException) -> None:
-        told = "".join(traceback.format_exception(error))
-        write_text(folder / f"error-{planned.id}.txt", _written(told))
-        _write(workspace, run, planned, {**common, "status": "failed", "note": sentence(error)})
+    job: Job
+    workspace: Workspace
+    engine: Engine
+    made_by: Provenance
+    stop: Stop
+    tell: Tell
+    checkpoint_every: float
+    mendable: bool = False
 
-    # The other holder of the lock, if there was one, may have done our work.
-    todo = [planned for planned in job.cells if not _is_done(workspace, run, planned)]
-    for planned in job.cells:
-        if planned not in todo:
-            tell("cell", planned.id)
-    if not todo:
-        return Ended("finished")
-    try:
-        _describe(run, workspace)
-        fitted = fit(
-            run, engine, folder, stop=stop, checkpoint_every=checkpoint_every, commit=str(made_by)
-        )
-        if fitted.status == "stopped":
-            return Ended("stopped")
-        if fitted.status == "diverged":
-            for planned in todo:
-                note = {"status": "diverged", "note": fitted.note, "steps": fitted.step}
-                _write(workspace, run, planned, {**common, **note})
-                tell("cell", planned.id)
-            tell("note", f"{run.id} diverged: {fitted.note}")
+    def __post_init__(self) -> None:
+        self.run, self.folder = self.job.run, self.workspace.run(self.job.run.id)
+        self.weights = dict[float, Checkpoint]()  # by share of the training
+        self.common: dict[str, Any] = {
+            "commit": self.made_by.commit,
+            "dirty": self.made_by.dirty,
+            "torch": str(torch.__version__),
+        }
+
+    def __call__(self) -> Ended:
+        # The other holder of the lock, if there was one, may have done our work.
+        done = [p for p in self.job.cells if _is_done(self.workspace, self.run, p)]
+        for planned in done:
+            self.tell("cell", planned.id)
+        todo = [planned for planned in self.job.cells if planned not in done]
+        untrained = [planned for planned in todo if not planned.needs_training]
+        trained = [planned for planned in todo if planned.needs_training]
+        if not todo:
             return Ended("finished")
-    except Exception as error:
-        mendable = isinstance(error, UsageError)
-        tell("trouble" if mendable else "note", f"{run.id}: {sentence(error)}")
-        with contextlib.suppress(UsageError):  # on a full disk not even this can be written
-            for planned in todo:
-                fail(planned, error)
-        return Ended("finished", mendable)
-    mendable = False
-    weights: dict[float, Checkpoint] = {}
-    for planned in todo:
-        if stop():
-            return Ended("stopped", mendable)
-        tell("measuring", planned.id)
         try:
-            share = planned.cell.model.trained
-            if share not in weights:
-                weights[share] = _weights(run, folder, share)
-            measured = _measure(planned, weights[share], workspace, engine, stop)
-            _write(workspace, run, planned, {**common, **measured})
-        except NothingToMeasure as error:
-            tell("note", f"{planned.cell.metric_label} of {run.id}: {error}")
-            _write(workspace, run, planned, {**common, "status": "n/a", "note": str(error)})
+            _describe(self.run, self.workspace)
         except Exception as error:
-            mendable |= isinstance(error, UsageError)
-            kind = "trouble" if isinstance(error, UsageError) else "note"
-            tell(kind, f"{planned.cell.metric_label} of {run.id}: {sentence(error)}")
-            with contextlib.suppress(UsageError):
-                fail(planned, error)
-        else:
-            (folder / f"error-{planned.id}.txt").unlink(missing_ok=True)
-        tell("cell", planned.id)
-    return Ended("finished", mendable)
+            return self._lost(todo, error)
+        stopped = not self._measured(untrained)
+        if trained and not stopped:
+            try:
+                fitted = self._fitted()
+                if fitted.status == "diverged":
+                    self._diverged(trained, fitted)
+            except Exception as error:
+                return self._lost(trained, error)
+            stopped = fitted.status == "stopped"
+            if fitted.status == "finished":
+                stopped = not self._measured(trained)
+        return Ended("stopped" if stopped else "finished", self.mendable)
+
+    def _fitted(self) -> Fitted:
+        return fit(
+            self.run,
+            self.engine,
+            self.folder,
+            stop=self.stop,
+            checkpoint_every=self.checkpoint_every,
+            commit=str(self.made_by),
+        )
+
+    def _diverged(self, some: Sequence[Planned], fitted: Fitted) -> None:
+        """Write that the training of these cells has."""
+        for planned in some:
+            self._write(planned, status="diverged", note=fitted.note, steps=fitted.step)
+            self.tell("cell", planned.id)
+        self.tell("note", f"{self.run.id} diverged: {fitted.note}")
+
+    def _lost(self, some: Sequence[Planned], error: Exception) -> Ended:
+        """Write that none of these cells can be measured."""
+        self._told(self.run.id, error)
+        with contextlib.suppress(UsageError):  # on a full disk not even this can be written
+            for planned in some:
+                self._failed(planned, error)
+        return Ended("finished", self.mendable)
+
+    def _measured(self, some: Sequence[Planned]) -> bool:
+        """Measure these cells, each on the weights that it asks for; False if it was stopped on the way."""
+        for planned in some:
+            if self.stop():
+                return False
+            self.tell("measuring", planned.id)
+            try:
+                weights = self._weights(planned)
+                found = _measure(planned, weights, self.workspace, self.engine, self.stop)
+                self._write(planned, **found)
+            except NothingToMeasure as error:
+                self.tell("note", f"{planned.cell.metric_label} of {self.run.id}: {error}")
+                self._write(planned, status="n/a", note=str(error))
+            except Exception as error:
+                self._told(f"{planned.cell.metric_label} of {self.run.id}", error)
+                with contextlib.suppress(UsageError):
+                    self._failed(planned, error)
+            else:
+                (self.folder / f"error-{planned.id}.txt").unlink(missing_ok=True)
+            self.tell("cell", planned.id)
+        return True
+
+    def _weights(self, planned: Planned) -> Checkpoint:
+        share = planned.cell.model.trained if planned.needs_training else 0.0
+        if share not in self.weights:
+            self.weights[share] = (
+                _kept(self.run, self.folder, share)
+                if share
+                else checkpoint.initial(self.run, self.engine)
+            )
+        return self.weights[share]
+
+    def _told(self, what: str, error: Exception) -> None:
+        mendable = isinstance(error, UsageError)
+        self.mendable |= mendable
+        self.tell("trouble" if mendable else "note", f"{what}: {sentence(error)}")
+
+    def _failed(self, planned: Planned, error: Exception) -> None:
+        told = "".join(traceback.format_exception(error))
+        write_text(self.folder / f"error-{planned.id}.txt", _written(told))
+        self._write(planned, status="failed", note=sentence(error))
+
+    def _write(self, planned: Planned, **found: Any) -> None:
+        found = {"dialect": planned.row.dialect, **self.common, **found}
+        cells.write(self.workspace, self.run.id, planned.id, found)
 
 
-def _weights(run: Run, folder: Path, share: float) -> Checkpoint:
+def _kept(run: Run, folder: Path, share: float) -> Checkpoint:
     """What a finished training left behind after a share of its steps. Raises DataError if that is not there."""
     path = folder / checkpoint.FILE if share == 1 else checkpoint.snapshot(folder, share)
     found = checkpoint.load(path, run)
@@ -212,7 +258,7 @@ def _measure(
         "steps": weights.step,
         "trained_commit": ", ".join(weights.commits),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "data_digest": data.digest,
+        "data_digest": data.digest if metric.reads else "",
         "artifact": artifact,
         "artifact_digest": digest,
         "train_seconds": round(weights.seconds, 1),
@@ -245,10 +291,6 @@ def _is_done(workspace: Workspace, run: Run, planned: Planned) -> bool:
     stored = cells.read(workspace, run.id, planned.id)
     whole = cells.arrays_are_whole(workspace, run.id, planned.id)
     return stored is not None and stored["status"] in DONE and whole
-
-
-def _write(workspace: Workspace, run: Run, planned: Planned, measured: dict[str, Any]) -> None:
-    cells.write(workspace, run.id, planned.id, {"dialect": planned.row.dialect, **measured})
 
 
 def _describe(run: Run, workspace: Workspace) -> None:

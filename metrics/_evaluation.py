@@ -85,3 +85,12 @@ def evaluation_dialect(model: GenerativeModel[Any]) -> str:
         or (field.name == "sigma" and not bernoulli)
     ]
     return " ".join(sorted(options))
+
+
+def pixel_sigma(model: GenerativeModel[Any]) -> float | None:
+    """The standard deviation of the model's pixels, where its config says one; None where they are not normal."""
+    config = getattr(model, "config", None)
+    if getattr(config, "likelihood", "normal") != "normal":
+        return None
+    sigma = getattr(config, "sigma", None)
+    return None if sigma is None else float(sigma)

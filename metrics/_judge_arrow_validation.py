@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..core.dataset import Split
@@ -97,20 +97,24 @@ def published_inputs(canvas: int) -> Images:
 
 
 def sheet(rows: Sequence[Row], across: int = 8) -> Image.Image:
-    """The first wrongly judged images of every test that has any, one line each, in the order of the table."""
-    lines = []
-    for row in rows:
-        if len(row.images):
-            shown = row.images[:across].transpose(0, 2, 3, 1)
-            side = shown.shape[1]
-            line = np.full((side + 2, across * (side + 2), 3), 255, np.uint8)
-            for k, image in enumerate(shown):
-                line[:side, k * (side + 2) : k * (side + 2) + side] = image
-            lines.append(line)
-    if not lines:
+    """The first wrongly judged images of every test that has any: one line each, under the test's name."""
+    failed = [row for row in rows if len(row.images)]
+    if not failed:
         return Image.new("RGB", (across * 8, 8), "white")
+    side = failed[0].images.shape[-1] + 2
+    page = Image.new("RGB", (across * side, len(failed) * (side + HEADING)), "white")
+    write = ImageDraw.Draw(page)
+    for line, row in enumerate(failed):
+        top = line * (side + HEADING)
+        wrong = round((1 - row.rate) * row.n)
+        write.text((2, top + 2), f"{row.test}: {wrong} of {row.n} judged wrongly", "black")
+        for k, image in enumerate(row.images[:across].transpose(0, 2, 3, 1)):
+            page.paste(Image.fromarray(image), (k * side, top + HEADING))
     # a palette takes a third of the file, and is not seen
-    return Image.fromarray(np.concatenate(lines)).quantize(128)
+    return page.quantize(128)
+
+
+HEADING = 16  # pixels above a line of the sheet
 
 
 def _one_that_is_none(

@@ -74,6 +74,11 @@ class DiscriminatorSteps(Metric):
             )
 
     @property
+    def needs_training(self) -> bool:
+        """Not for real images in the place of samples."""
+        return self.control != "real"
+
+    @property
     def dialect(self) -> str:
         """All of it: no two numbers under different rules can be compared."""
         control = "" if self.control == "none" else f" control={self.control}"

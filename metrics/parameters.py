@@ -18,6 +18,12 @@ class Parameters(Metric):
 
     better = "neither"
     reduction = ""
+    reads = ()
+
+    @property
+    def needs_training(self) -> bool:
+        """Never: the weights are counted, not read."""
+        return False
 
     @property
     def dialect(self) -> str:

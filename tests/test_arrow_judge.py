@@ -53,7 +53,7 @@ from reprise.metrics._judge_arrow_scenes import (
     broken,
     pictures,
 )
-from reprise.metrics._judge_arrow_validation import sheet, validate
+from reprise.metrics._judge_arrow_validation import HEADING, sheet, validate
 from reprise.metrics._judge_validation import table
 from reprise.metrics.structure_accuracy import StructureAccuracy
 
@@ -473,7 +473,7 @@ def test_validation_has_a_row_for_every_test_and_the_pictures_it_got_wrong() -> 
     assert len(by_name["real"].images) == 2
     assert "NOT MET" in table(rows)
     lawful = sum(row.expected == "right" for row in rows)
-    assert sheet(rows).size[1] == lawful * 34
+    assert sheet(rows).size[1] == lawful * (34 + HEADING)
 
 
 def test_s_acc_judges_samples_of_rooms(judge: ArrowJudge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -406,3 +406,27 @@ def test_weights_that_were_not_kept_are_said_to_be_missing(tmp_path: Path) -> No
     (row,) = [row for row in table(tmp_path) if row["model"] == "Half"]
     assert row["status"] == "failed"
     assert "50% of the training" in row["note"]
+
+
+def test_what_no_training_changes_is_measured_without_one_and_stays_when_there_is(
+    tmp_path: Path,
+) -> None:
+    asked = ("run", "faulty", "--models", "Sketch,loss raises")
+    code, out, err = call(tmp_path, *asked, "--metrics", "Parameters", "--dry-run")
+    assert code == 0, err
+    assert "training takes 0 s of work" in out
+    code, _, err = call(tmp_path, *asked, "--metrics", "Parameters")
+    assert code == 0, err
+    assert "train " not in err
+    assert not list(tmp_path.glob("runs/*/checkpoint.pt"))
+    counted = table(tmp_path, timing=True, name="faulty")
+    assert [(row["status"], row["steps"], row["trained_commit"]) for row in counted] == [
+        ("ok", "0", "")
+    ] * 2
+    code, _, _ = call(tmp_path, *asked)
+    assert code == 1
+    now = table(tmp_path, timing=True, name="faulty")
+    assert [row for row in now if row["metric"] == "Parameters"] == counted
+    bound = {row["model"]: row for row in now if row["metric"] == "Bound"}
+    assert bound["Sketch"]["steps"] == str(STEPS)
+    assert bound["loss raises"]["status"] == "failed"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reprise.baselines.ppca import PPCA, PPCAConfig
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Objects, Split
-from reprise.core.errors import ContractError, UsageError
+from reprise.core.errors import ContractError, NothingToMeasure, UsageError
 from reprise.core.metric import Measurement, Metric
 from reprise.core.model import (
     GenerativeModel,
@@ -29,6 +29,7 @@ from reprise.core.randomness import seeded
 from reprise.core.spec import build, checked, load, metric, names
 from reprise.metrics._evaluation import as_bytes, evaluation_dialect, some
 from reprise.metrics.discriminator_steps import DiscriminatorSteps, Epochs, network
+from reprise.metrics.likelihood_scale import LikelihoodScale
 from reprise.metrics.log_marginal import IMAGES, PARTICLES, LogMarginal
 from reprise.metrics.parameters import Parameters
 from reprise.metrics.presence import Presence
@@ -414,6 +415,40 @@ def test_the_grain_of_d_steps_is_the_papers() -> None:
     measured = measure(short, Fake(floats(bars(420, 9))))
     assert measured.dialect == "every=40"
     assert measured.value == 80
+
+
+# The scale of likelihoods.
+
+
+def gaussian(image: NDArray[np.float64]) -> float:
+    """log N(x; image, 0.25 I) of every test image, by torch's own density; the mean."""
+    x = torch.from_numpy(Bars().split("test").image[:] / 255)
+    log_prob = torch.distributions.Normal(torch.from_numpy(image), 0.5).log_prob(x)
+    return float(log_prob.sum((1, 2, 3)).mean())
+
+
+def test_the_scale_of_a_likelihood_is_that_of_a_constant_image_under_the_models_sigma() -> None:
+    black, mean, itself = (
+        measure(LikelihoodScale(shows="black"), Fake()),
+        measure(LikelihoodScale(shows="mean"), Fake()),
+        measure(LikelihoodScale(shows="itself"), Fake()),
+    )
+    whole = Bars().split("train").image[:].mean(0) / 255
+    assert black.value == pytest.approx(gaussian(np.zeros_like(whole)), rel=1e-6)
+    assert mean.value == pytest.approx(gaussian(whole), rel=1e-6)
+    assert itself.value == pytest.approx(SIDE**2 * (math.log(2) - 0.5 * math.log(2 * math.pi)))
+    assert itself.stderr == 0
+    assert np.allclose(mean.arrays["shown"], whole, atol=1e-6)
+    assert black.dialect == "sigma=0.5"
+    few, many = (LikelihoodScale(shows="mean", learnt=n) for n in (10, 2_000))
+    assert measure(few, Fake()).value < measure(many, Fake()).value
+
+
+def test_pixels_that_are_not_normal_with_one_sigma_have_no_such_scale() -> None:
+    data = Bars()
+    drawn = PPCA(PPCAConfig(latent=2), data.info)  # its sigma is learnt
+    with pytest.raises(NothingToMeasure, match="pixels of PPCA are not normal with a config"):
+        measure(LikelihoodScale(), drawn)
 
 
 # Galleries and counts.

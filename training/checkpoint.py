@@ -18,7 +18,7 @@ import torch
 from ..core.errors import DataError, StaleError
 from ..core.files import writing
 from ..core.run import Run
-from .engine import Precision
+from .engine import Engine, Precision
 
 FORMAT = 1
 FILE = "checkpoint.pt"
@@ -52,6 +52,23 @@ class Checkpoint:
     commits: tuple[str, ...] = ()
     fused: bool = False
     compiled: bool = False
+
+
+def initial(run: Run, engine: Engine) -> Checkpoint:
+    """The weights that a training of `run` begins with."""
+    return Checkpoint(
+        step=0,
+        model=engine.place(run.build_model()).state_dict(),
+        optimizer={},
+        precision=engine.precision,
+        threads=engine.threads,
+        devices=(str(engine),),
+        data_digest="",  # no image has been read
+        seconds=0.0,
+        sums={},
+        count=0,
+        fused=engine.fused,
+    )
 
 
 def save(path: Path, run: Run, checkpoint: Checkpoint) -> None:

@@ -113,6 +113,7 @@ def fit(
     path = folder / checkpoint.FILE
     last = checkpoint.load(path, run)
     if last is not None and last.step >= training.steps:
+        progress.report("train", last.step, training.steps)
         return Fitted("finished", last.step)
     if last is not None:
         engine = engine.keeping(last.precision, last.threads, last.fused, last.compiled)
