@@ -68,6 +68,11 @@ class ResultRow:
         """Which cell of its protocol and tier this row fills."""
         return self.model, self.dataset, self.metric, self.seed
 
+    @property
+    def untrained(self) -> bool:
+        """Whether it was measured on a model as it is initialised: it tells nothing of how its run was trained."""
+        return self.status == "ok" and self.steps == 0
+
 
 # Without one of these columns a row would say more than was written: that it was measured, say. `stand_in` may be
 # missing below tier paper, where no number is compared in value: there are files of before it was a column.

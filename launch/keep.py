@@ -16,13 +16,15 @@ from ..core.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-def keep(workspace: Workspace, tier: str, run: Run, dataset: Spec) -> bool:
+def keep(workspace: Workspace, tier: str, run: Run, dataset: Spec, *, anew: bool = True) -> bool:
     """Write results/<tier>/trained/<run>.json if runs/ knows the run; True if the file changed.
 
-    dataset: what the protocol says, without what the tier changed. Damaged files leave what was kept before, and a
-    warning: a report is no reason to lose a number.
+    dataset: what the protocol says, without what the tier changed. anew: in the place of what was kept before.
+    Damaged files leave what was kept before, and a warning: a report is no reason to lose a number.
     """
-    folder = workspace.run(run.id)
+    folder, path = workspace.run(run.id), workspace.trained(tier, run.id)
+    if path.exists() and not anew:
+        return False
     published = {
         "model": dataclasses.asdict(run.published.config),
         "training": dataclasses.asdict(run.published.training),
@@ -39,7 +41,7 @@ def keep(workspace: Workspace, tier: str, run: Run, dataset: Spec) -> bool:
             recipe=trained.differing(settings, published),
             log=trained.thinned(trained.read_curve(folder / "log.csv")),
         )
-        return trained.write(workspace.trained(tier, run.id), kept)
+        return trained.write(path, kept)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, TypeError, KeyError, AttributeError, DataError) as error:

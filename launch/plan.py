@@ -188,11 +188,16 @@ def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> boo
         _, whole, _ = protocols.load(plan.name)
         ordered = in_order(rows.values(), whole)
         changed = results.write(path, ordered, ResultRow)
-        # A training that was begun anew tells nothing of rows that were measured from the weights before it.
-        made = {row.run for row in ordered if cells.path(workspace, row.run, row.cell).exists()}
+        # A training that was begun anew tells nothing of rows that were measured from the weights before it, and
+        # a cell that needs none tells nothing of any.
+        made: dict[str, bool] = {}
+        for row in ordered:
+            if cells.path(workspace, row.run, row.cell).exists():
+                made[row.run] = made.get(row.run, False) or not row.untrained
         runs = {p.run.id: (p.run, p.cell) for p in reversed(plan.cells) if p.run is not None}
-        for run, cell in (runs[name] for name in runs if name in made):
-            keep(workspace, plan.tier, run, _paper_dataset(plan.protocol, cell))
+        for name in runs.keys() & made.keys():
+            run, cell = runs[name]
+            keep(workspace, plan.tier, run, _paper_dataset(plan.protocol, cell), anew=made[name])
         return changed
 
 

@@ -141,6 +141,31 @@ def test_a_training_begun_anew_tells_nothing_of_the_rows_before_it(tmp_path: Pat
     assert kept.log == {"step": (100,), "loss": (2.0,)}
 
 
+def test_a_number_that_no_training_was_needed_for_leaves_what_is_kept_of_one(
+    tmp_path: Path,
+) -> None:
+    place = Workspace(tmp_path)
+    asked = Request("gnm_supp_table3", "demo", ("GNM",), ("MNIST-4",))
+    (planned,) = plan(asked, place).cells
+    run = planned.run
+    assert run is not None
+    folder, file = place.run(run.id), place.trained("demo", run.id)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"id": run.id, "settings": run.settings}))
+    counted = {"status": "ok", "value": 5.0, "n": 1, "steps": 0}
+    cells.write(place, run.id, planned.id, counted)
+    collect(plan(asked, place), place)
+    kept = read(file)
+    assert kept is not None
+    assert kept.settings == run.settings  # by which a change of the recipe is noticed
+    assert kept.log == {}
+    write(file, dataclasses.replace(KEPT, run=run.id, settings=run.settings))
+    before = file.read_bytes()
+    (folder / "log.csv").write_text("step,loss\n100,2.0\n")  # of a training that goes on
+    collect(plan(asked, place), place)
+    assert file.read_bytes() == before
+
+
 def test_a_number_says_where_its_configuration_differs_from_the_papers() -> None:
     rows = values()[:3]
     table = build("p", TABLE, rows, PUBLISHED, "paper")
