@@ -29,7 +29,8 @@ from ..core.trained import Trained
 from ..core.trained import read as read_trained
 from ..core.verdict import Verdict
 from ..core.workspace import Workspace
-from . import curves, effects, figures
+from . import curves, effects, figures, galleries
+from .drawing import Drawn
 from .label import ByHand, by_hand
 from .panel import Panel, command_of, panels_of
 from .table import (
@@ -89,7 +90,7 @@ class Page:
     subject: Subject
     tier: Tier
     table: ResultTable
-    drawn: tuple[figures.Drawn, ...]
+    drawn: tuple[Drawn, ...]
     warnings: tuple[str, ...]
     command: str
     provenance: tuple[tuple[str, str], ...]
@@ -190,7 +191,7 @@ def report_on(
                 table,
                 drawn,
                 kept=_kept(workspace, tier, rows),
-                sheets=figures.sheets(table, folder, runs),
+                sheets=galleries.sheets(table, folder, runs),
                 hand=by_hand(workspace, tier, subject.name, subject.protocol, subject.published),
                 changes={
                     entry: effects.words(entry, table_of, tier)
@@ -218,10 +219,10 @@ def report_on(
 def page(
     subject: Subject,
     table: ResultTable,
-    drawn: Iterable[figures.Drawn],
+    drawn: Iterable[Drawn],
     *,
     kept: Mapping[str, Trained] | None = None,
-    sheets: Mapping[str, figures.Drawn] | None = None,
+    sheets: Mapping[str, Drawn] | None = None,
     hand: ByHand | None = None,
     changes: Mapping[Deviation, str] | None = None,
 ) -> Page:

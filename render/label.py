@@ -33,7 +33,7 @@ from ..core.files import write_text
 from ..core.protocol import Protocol, load
 from ..core.results import PublishedValue, ResultRow, read, write
 from ..core.workspace import BY_HAND, Workspace
-from .figures import Artifacts
+from .artifacts import Artifacts
 from .table import ResultTable, build
 from .templating import render
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..core.results import PublishedValue, ResultRow
 from ..core.trained import Settings, Trained
 from .curves import Chart, charts_of
-from .figures import Drawn
+from .drawing import Drawn
 from .table import Entry, ResultTable
 
 __all__ = ["Difference", "Panel", "command_of", "panels_of"]

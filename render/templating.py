@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from . import figures
+from .drawing import inches
 from .table import escape_markdown
 
 __all__ = ["TEMPLATES", "render", "spans"]
@@ -90,7 +90,7 @@ def _environment() -> jinja2.Environment:
         "spans": spans,
         "data_uri": _data_uri,
         "points": lambda line: " ".join(f"{x:g},{y:g}" for x, y in line),
-        "pixels": lambda path: round(110 * figures.inches(path)),
+        "pixels": lambda path: round(110 * inches(path)),
     }
     environment.globals |= {"symbols": SYMBOLS, "script": _script, "policy": _policy}
     return environment

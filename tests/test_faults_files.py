@@ -28,7 +28,7 @@ from reprise.data import _arrow_archive, _shards
 from reprise.data._archives import unpack
 from reprise.data._shards import Shards
 from reprise.launch import cells
-from reprise.render.figures import Artifacts
+from reprise.render.artifacts import Artifacts
 from reprise.training import checkpoint, engine
 from reprise.training.fit import fit
 

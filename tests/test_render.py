@@ -36,10 +36,13 @@ from reprise.core.protocol import (
 from reprise.core.published import published
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
+from reprise.render.artifacts import Artifacts
 from reprise.render.document import Subject, report, report_on, to_html_page
-from reprise.render.figures import OUTDATED, Artifacts, _alike, _from_sheets, _panels, curves
-from reprise.render.figures import gallery as gallery_figure
+from reprise.render.drawing import OUTDATED
+from reprise.render.galleries import _alike, _from_sheets, _panels
+from reprise.render.galleries import gallery as gallery_figure
 from reprise.render.latex import escape_latex
+from reprise.render.plots import curves
 from reprise.render.table import (
     build,
     escape_markdown,

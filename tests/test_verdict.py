@@ -333,7 +333,7 @@ def test_order_leaves_open_what_bounds_leave_open() -> None:
 
 
 def test_verdicts_and_reports_start_without_torch() -> None:
-    modules = "core.published core.verdict render.table render.figures render.document render.check render.compare"
+    modules = "core.published core.verdict render.table render.document render.check render.compare"
     imports = "; ".join(f"import reprise.{name}" for name in modules.split())
     code = f"import sys; {imports}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
