@@ -22,10 +22,10 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy build/link/reprise
 
-# Seven processes for two cores, since tests of queues and kills wait for minutes; threads that wait for each other's
+# Five processes for two cores, since tests of queues and kills wait for minutes; threads that wait for each other's
 # turn would cost more than they help.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 7 --dist loadfile --no-loadscope-reorder --durations=25
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder --durations=25
 
 # Ratios to the straightforward code, into benchmarks/RESULTS.md; fails if something became a third slower than when it
 # was last called here. Wants a machine that does nothing else, and more than half an hour. Some of it:

@@ -101,16 +101,18 @@ def test_a_training_step_that_reads(
             Contestant("ours, fp32", work.our_reading_step, (name, "fp32")),
             Contestant("ours, bf16", work.our_reading_step, (name, "bf16")),
             Contestant("ours, fp32, compiled", work.our_reading_step, (name, "fp32", True)),
+            Contestant("ours, bf16, compiled", work.our_reading_step, (name, "bf16", True)),
             Contestant("straightforward", work.their_reading_step, (name,)),
             Contestant("straightforward, same allocator", work.their_reading_step, (name, True)),
         ],
         ROUNDS,
     )
-    fp32, bf16, compiled, theirs, kept = (t.median for t in times.values())
+    fp32, bf16, compiled, both, theirs, kept = (t.median for t in times.values())
     for precision, ours in (
         ("fp32, the default on a CPU", fp32),
         ("bf16", bf16),
         ("fp32, --compile", compiled),
+        ("bf16, --compile", both),
     ):
         findings.line(
             f"training step of {name}, 50 x 50, batch 64, {precision}",

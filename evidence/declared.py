@@ -48,13 +48,23 @@ class Declared:
 
     attributes: Mapping[str, Any]
     options: Mapping[str, Any]
-    _dialect: tuple[_Module, ast.FunctionDef] | None
+    _properties: Mapping[str, tuple[_Module, ast.FunctionDef]]
 
     def dialect(self, options: Mapping[str, Any]) -> str | None:
         """What a metric with these options says of itself before it runs; None where that cannot be read."""
-        if self._dialect is None:
+        found = self._says("dialect", options)
+        return None if found is None else str(found)
+
+    def needs_training(self, options: Mapping[str, Any]) -> bool | None:
+        """Whether a metric with these options does; None where that cannot be read."""
+        found = self._says("needs_training", options)
+        return None if found is None else bool(found)
+
+    def _says(self, name: str, options: Mapping[str, Any]) -> object | None:
+        """What a property comes to; None where that cannot be read."""
+        if name not in self._properties:
             return None
-        module, function = self._dialect
+        module, function = self._properties[name]
         given = {
             # as the class converts them
             key: float(value) if type(self.options.get(key)) is float else value
@@ -69,7 +79,8 @@ class Declared:
                     case ast.Assign(targets=[ast.Name(id=name)], value=value):
                         names[name] = _value(value, module, names)
                     case ast.Return(value=ast.expr() as value):
-                        return str(_value(value, module, names))
+                        found: object = _value(value, module, names)
+                        return found
                     case _:
                         raise Unreadable
         except UNREADABLE:
@@ -150,11 +161,11 @@ def _declared(module: _Module, name: str) -> Declared:
         raise Unreadable
     attributes: dict[str, Any] = {}
     options: dict[str, Any] = {}
-    dialect = None
+    properties: dict[str, tuple[_Module, ast.FunctionDef]] = {}
     for base in [_declared(where, name) for name in _bases(where, node)][::-1]:
         attributes |= base.attributes
         options |= base.options
-        dialect = base._dialect or dialect
+        properties |= base._properties
     for line in node.body:
         match line:
             case ast.Assign(targets=[ast.Name(id=own)], value=value):
@@ -165,9 +176,9 @@ def _declared(module: _Module, name: str) -> Declared:
                         attributes[own] = _known(default, where)
                 else:
                     options[own] = _known(default, where) if default else dataclasses.MISSING
-            case ast.FunctionDef(name="dialect"):
-                dialect = where, line
-    return Declared(attributes, options, dialect)
+            case ast.FunctionDef(name="dialect" | "needs_training" as own):
+                properties[own] = where, line
+    return Declared(attributes, options, properties)
 
 
 def _bases(module: _Module, node: ast.ClassDef) -> Iterator[str]:

@@ -76,6 +76,8 @@ class Known:
             if ours != theirs:
                 shown = "not known" if ours is UNKNOWN else ours or "nothing"
                 yield f"{word} is said to be {theirs or 'nothing'}; of {name} here it is {shown}"
+        if row.status == "ok" and row.steps == 0 and metric.needs_training(options) is not False:
+            yield f"it says that nothing was trained for it; {name} needs a trained model here"
         dialect = metric.dialect(options)
         if dialect is None:
             yield f"the dialect of {name} cannot be read here"

@@ -284,6 +284,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Files], Files], str]] = {
 DOUBTS: dict[str, tuple[Callable[[Files], Files], str]] = {
     "nothing stands in": (stating(stand_in=""), "nothing is said to stand in"),
     "another cap": (replacing("dialect", "cap=20", "cap=50000"), "that of discriminator_steps"),
+    "no training": (stating(steps=0), "nothing was trained for it; log_marginal needs a trained model"),
     "the other way is better": (stating(better="lower"), "which is better is said to be lower"),
     "one model as another": (
         in_turn(without_sketch, replacing("model", "Sketch-2", "Sketch")), "latents stays as it is here",
@@ -449,6 +450,7 @@ def test_what_a_class_declares_is_read_from_its_source(kind: spec.Kind, name: st
     if kind == "metric":
         for options in (*cls.tiers.values(), {}):
             assert found.dialect(options) == cls(**options).dialect
+            assert found.needs_training(options) == cls(**options).needs_training
 
 
 def test_what_cannot_be_read_is_not_known() -> None:

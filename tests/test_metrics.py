@@ -567,3 +567,7 @@ def test_resampled_images_of_the_wrong_shape_break_the_contract() -> None:
 def test_options_that_mean_nothing_are_refused(wrong: Any) -> None:
     with pytest.raises(UsageError, match="needs"):
         wrong()
+
+
+def test_the_scale_is_measured_on_the_images_of_the_likelihood() -> None:
+    assert LikelihoodScale.tiers == LogMarginal.tiers
