@@ -69,6 +69,8 @@ if PRETENDED:
 
 
 BATCH, PARTICLES = 4, 3
+# Of loops two turns: the later ones ask nothing of a device that the second does not.
+SHORT = {"objects": 2, "parts": 2, "draw_steps": 2, "reads": 3}
 OF_DRAWERS = DatasetInfo("strokes", (1, 50, 50), objects=2)
 
 
@@ -116,7 +118,12 @@ def built(spec: Spec, data: DatasetInfo, engine: Engine) -> GenerativeModel[obje
     """The model on the device."""
     recipe = load(spec).recipe(data)
     options = checked(type(recipe.config), dict(spec.options), "model")
-    made: GenerativeModel[object] = load(spec)(dataclasses.replace(recipe.config, **options), data)
+    config = dataclasses.replace(recipe.config, **options)
+    with contextlib.suppress(UsageError):  # of an option that has no effect beside the others
+        config = dataclasses.replace(
+            config, **{k: v for k, v in SHORT.items() if getattr(config, k, None) is not None}
+        )
+    made: GenerativeModel[object] = load(spec)(config, data)
     if not PRETENDED:
         return engine.place(made)
     for part in made.modules():  # `.to` keeps a fake parameter where it was
