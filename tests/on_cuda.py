@@ -119,11 +119,11 @@ def built(spec: Spec, data: DatasetInfo, engine: Engine) -> GenerativeModel[obje
     recipe = load(spec).recipe(data)
     options = checked(type(recipe.config), dict(spec.options), "model")
     config = dataclasses.replace(recipe.config, **options)
-    with contextlib.suppress(UsageError):  # of an option that has no effect beside the others
-        config = dataclasses.replace(
-            config, **{k: v for k, v in SHORT.items() if getattr(config, k, None) is not None}
-        )
-    made: GenerativeModel[object] = load(spec)(config, data)
+    short = {k: v for k, v in SHORT.items() if getattr(config, k, None) is not None}
+    try:
+        made: GenerativeModel[object] = load(spec)(dataclasses.replace(config, **short), data)
+    except UsageError:  # an option that has no effect beside the others
+        made = load(spec)(config, data)
     if not PRETENDED:
         return engine.place(made)
     for part in made.modules():  # `.to` keeps a fake parameter where it was
