@@ -359,11 +359,14 @@ def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
     from ..launch.estimate import estimates
 
     lines, seconds, memory, disk, trouble = [], 0.0, 0, 0, False
+    unmade: dict[str, int] = {}
     workers, threads = place.sized()
     for done, (job, found) in enumerate(estimates(jobs, workspace, place), 1):
         say(f"timed {done} of {len(jobs)}: {job.run.id}")
         seconds, disk = seconds + found.seconds, disk + found.disk
         memory, trouble = max(memory, found.memory), trouble or bool(found.trouble)
+        if found.unmade:
+            unmade[str(job.run.dataset)] = found.unmade
         numbers = [
             f"{found.seconds_per_step:.3g}",
             f"{found.seconds / 3600:.2f}",
@@ -383,6 +386,8 @@ def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
         f"{duration(seconds / at_once)} with {at_once} workers of {threads} threads; measuring comes on top; "
         f"peak memory {mebibytes(memory * at_once)} MiB, disk {mebibytes(disk)} MiB"
     )
+    for data, images in unmade.items():
+        print(f"{images:,} images of {data} have to be drawn first; its steps were timed on noise")
     return USAGE if trouble else HOLDS
 
 

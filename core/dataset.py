@@ -105,6 +105,14 @@ class Dataset(abc.ABC):
     def info(self) -> DatasetInfo:
         """Name, image shape and kind of pixels; cheap, reads no data."""
 
+    @property
+    def unmade(self) -> int:
+        """How many images have to be drawn and kept before any can be had, in seconds or hours; cheap, draws none.
+
+        0 where the files are there, or are missing, and where an image is made when it is asked for.
+        """
+        return 0
+
     @abc.abstractmethod
     def split(self, name: Split) -> Examples:
         """The examples of one split, in a fixed order. Raises DataError when the files are not there."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -90,6 +91,13 @@ class ArrowRoom(Dataset):
         for name in SPLITS:
             digest.update(bytes.fromhex(self.split_digest(name)))
         return digest.hexdigest()[:12]
+
+    @property
+    def unmade(self) -> int:
+        """Of all splits, where they can be rendered here; none of the published archive's."""
+        if self.source == "archive" or importlib.util.find_spec("mitsuba") is None:
+            return 0
+        return sum(len(self.workshop(name)[0].missing()) for name in SPLITS)
 
     def split_digest(self, name: Split) -> str:
         """SHA-256 of the SHA-256s of a split's images, in order; hexadecimal."""

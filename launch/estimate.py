@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import resource
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..core.dataset import Dataset, DatasetInfo, Examples, Split
 from ..core.errors import UsageError
 from ..core.run import Run
 from ..core.workspace import Workspace
@@ -33,7 +36,8 @@ WARM, STEPS, SECONDS = 2, 10, 5.0  # steps not counted, steps counted at most, s
 class Estimate:
     """seconds_per_step: median. memory: peak bytes of the process, or of the GPU. disk: bytes of the checkpoint.
 
-    trouble: why it could not be timed, else "".
+    trouble: why it could not be timed, else "". unmade: images that must be drawn before the training can begin; then
+    the steps were timed on noise.
     """
 
     steps_left: int
@@ -41,6 +45,7 @@ class Estimate:
     memory: int = 0
     disk: int = 0
     trouble: str = ""
+    unmade: int = 0
 
     @property
     def seconds(self) -> float:
@@ -84,7 +89,7 @@ def estimates(
             left -= last.step if last is not None else 0
         except UsageError as error:
             found = Estimate(0, trouble=str(error))
-        yield job, Estimate(left, found.seconds_per_step, found.memory, found.disk, found.trouble)
+        yield job, dataclasses.replace(found, steps_left=left)
 
 
 def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
@@ -103,7 +108,10 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
     try:
         engine = place.engine(threads)
         with tempfile.TemporaryDirectory() as folder:
-            fit(run, engine, Path(folder), stop=stop)
+            unmade = run.data.unmade
+            fit(
+                run, engine, Path(folder), stop=stop, data=_Noise(run.data.info) if unmade else None
+            )
             disk = sum(file.stat().st_size for file in Path(folder).iterdir())
     except Exception as error:
         pipe.send(Estimate(0, trouble=sentence(error)))
@@ -114,4 +122,23 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
         memory = torch.cuda.max_memory_allocated()
     else:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    pipe.send(Estimate(0, gaps[len(gaps) // 2] if gaps else 0.0, memory, disk))
+    pipe.send(Estimate(0, gaps[len(gaps) // 2] if gaps else 0.0, memory, disk, unmade=unmade))
+
+
+class _Noise(Dataset):
+    """Images of the shape of others, of which there are none yet; a step takes as long."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self._info = info
+
+    @property
+    def info(self) -> DatasetInfo:
+        return self._info
+
+    @property
+    def digest(self) -> str:
+        return "noise"
+
+    def split(self, name: Split) -> Examples:
+        random = np.random.default_rng(0)
+        return Examples(random.integers(0, 256, (256, *self.info.shape), np.uint8))

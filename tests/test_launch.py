@@ -9,12 +9,14 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -430,3 +432,17 @@ def test_what_no_training_changes_is_measured_without_one_and_stays_when_there_i
     bound = {row["model"]: row for row in now if row["metric"] == "Bound"}
     assert bound["Sketch"]["steps"] == str(STEPS)
     assert bound["loss raises"]["status"] == "failed"
+
+
+@pytest.mark.skipif(
+    find_spec("mitsuba") is None, reason="needs Mitsuba: pip install 'reprise[render]'"
+)
+def test_a_dry_run_draws_no_image_and_says_how_many_have_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    asked = ("run", "gnm_presence", "--tier", "demo", "--datasets", "Arrow room", "--dry-run")
+    code, out, err = call(tmp_path, *asked)
+    assert code == 0, err
+    assert re.search(r"^\d[\d,]* images of arrow_room\(.*\) have to be drawn first", out, re.M)
+    assert not list((tmp_path / "cache").glob("**/*.npz"))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core import progress
-from ..core.dataset import Images
+from ..core.dataset import Dataset, Images
 from ..core.errors import ContractError, DataError, StaleError, UsageError
 from ..core.files import write_text
 from ..core.randomness import seeded
@@ -99,6 +99,7 @@ def fit(
     checkpoint_every: float = 60.0,
     log_every: int = LOG_EVERY,
     commit: str = "",
+    data: Dataset | None = None,
 ) -> Fitted:
     """Train `run` to its last step, or until `stop()`; resumes from `folder`/checkpoint.pt.
 
@@ -107,6 +108,7 @@ def fit(
 
     checkpoint_every: seconds. log_every: steps per line of log.csv, whose values are means over those steps.
     commit: of this code, for the checkpoint's record.
+    data: in the place of the run's, where nothing but the time of a step is asked for.
     Raises UsageError, DataError or StaleError; whatever was finished by then is on disk.
     """
     training = run.recipe.training
@@ -117,7 +119,8 @@ def fit(
         return Fitted("finished", last.step)
     if last is not None:
         engine = engine.keeping(last.precision, last.threads, last.fused, last.compiled)
-    images, digest = run.data.split("train").image, run.data.digest
+    data = data or run.data
+    images, digest = data.split("train").image, data.digest
     if last is not None and last.data_digest != digest:
         raise StaleError(
             f"{path} was trained on data with digest {last.data_digest}, the files now have {digest}; "
