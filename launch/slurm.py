@@ -234,12 +234,14 @@ class _Queue:
 
         A script that fails because it was sent SIGTERM was ended by somebody else: tasks listen to it, and say so.
         Slurm itself does it, in its log "due to node failure", where a node is back before the order to kill what
-        ran on it has arrived; the order then meets the same job, requeued. That state is here called KILLED.
+        ran on it has arrived; the order then meets the same job, requeued. A script that ends with submitit's 255 has
+        asked to be requeued, and Slurm took its end for that of the job. Both states are here called KILLED.
         """
         told = _told("scontrol", "show", "job", task, "--oneliner") or ""
         found = re.search(r"\bJobState=(\w+)", told)
         state = found.group(1) if found else ""
-        return "KILLED" if state == "FAILED" and re.search(r"\bExitCode=0:15\b", told) else state
+        by_others = re.search(r"\bExitCode=(0:15|255:0)\b", told)
+        return "KILLED" if state == "FAILED" and by_others else state
 
     def cancel(self, tasks: Sequence[str]) -> None:
         """Let tasks stop at a checkpoint and leave the queue."""

@@ -413,25 +413,18 @@ def test_weights_that_were_not_kept_are_said_to_be_missing(tmp_path: Path) -> No
 def test_what_no_training_changes_is_measured_without_one_and_stays_when_there_is(
     tmp_path: Path,
 ) -> None:
-    asked = ("run", "faulty", "--models", "Sketch,loss raises")
-    code, out, err = call(tmp_path, *asked, "--metrics", "Parameters", "--dry-run")
-    assert code == 0, err
-    assert "training takes 0 s of work" in out
+    asked = ("run", "faulty", "--models", "Sketch")
     code, _, err = call(tmp_path, *asked, "--metrics", "Parameters")
     assert code == 0, err
     assert "train " not in err
     assert not list(tmp_path.glob("runs/*/checkpoint.pt"))
-    counted = table(tmp_path, timing=True, name="faulty")
-    assert [(row["status"], row["steps"], row["trained_commit"]) for row in counted] == [
-        ("ok", "0", "")
-    ] * 2
-    code, _, _ = call(tmp_path, *asked)
-    assert code == 1
-    now = table(tmp_path, timing=True, name="faulty")
-    assert [row for row in now if row["metric"] == "Parameters"] == counted
-    bound = {row["model"]: row for row in now if row["metric"] == "Bound"}
-    assert bound["Sketch"]["steps"] == str(STEPS)
-    assert bound["loss raises"]["status"] == "failed"
+    (counted,) = table(tmp_path, timing=True, name="faulty")
+    assert (counted["status"], counted["steps"], counted["trained_commit"]) == ("ok", "0", "")
+    code, _, err = call(tmp_path, *asked)
+    assert code == 0, err
+    now = {row["metric"]: row for row in table(tmp_path, timing=True, name="faulty")}
+    assert now["Parameters"] == counted
+    assert now["Bound"]["steps"] == str(STEPS)
 
 
 @pytest.mark.skipif(

@@ -169,13 +169,13 @@ def reader(spec: Spec) -> GenerativeModel[Any]:
 @pytest.mark.parametrize("spec", MODELS, ids=str)
 def test_the_bounds_are_ordered_and_below_the_ceiling_of_the_likelihood(spec: Spec) -> None:
     it = made(spec)
-    measured = measure(build(metric("log_marginal", particles=100, images=2)), it)
-    elbo, ll10, ll100 = (measured.arrays[key] for key in ("elbo", "ll10", "value"))
+    measured = measure(build(metric("log_marginal", particles=30, images=2)), it)
+    elbo, ll10, ll30 = (measured.arrays[key] for key in ("elbo", "ll10", "value"))
     assert (elbo <= ll10).all()
-    assert (ll10 <= ll100).all()
+    assert (ll10 <= ll30).all()
     sigma = getattr(it.config, "sigma", None)
     if sigma is not None and "relaxed" not in str(spec):  # as coded, the weights are no bound
-        assert (ll100 < 64 * 64 * (-math.log(sigma) - 0.5 * math.log(2 * math.pi))).all()
+        assert (ll30 < 64 * 64 * (-math.log(sigma) - 0.5 * math.log(2 * math.pi))).all()
         assert f"sigma={sigma}" in measured.dialect
 
 

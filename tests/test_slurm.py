@@ -341,6 +341,18 @@ def test_a_node_that_dies_mid_run_costs_no_weight_and_no_row(
     assert resumed(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [("0:15", "KILLED"), ("255:0", "KILLED"), ("1:0", "FAILED"), ("0:9", "FAILED")],
+)
+def test_who_is_sent_away_or_asks_to_be_requeued_has_not_failed(
+    code: str, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = f"JobId=7 JobState=FAILED Reason=NonZeroExitCode Requeue=1 ExitCode={code} BatchHost=vm"
+    monkeypatch.setattr(slurm, "_told", lambda *_: said)
+    assert slurm._Queue(Workspace(tmp_path)).ended_as("7") == state
+
+
 def trains_anew(root: Path) -> Callable[[], bool]:
     """Whether a task trains, now that we ask: its progress has been written since."""
     pattern = "runs/*/slurm/progress.json"
