@@ -18,9 +18,10 @@ spread of our examples (standard error x sqrt(n)) over the *published* number of
 widens it: neither a smaller test set nor noisier training makes a pass easier. k = 2, the range of about 95 % of the
 paper's own repetitions. The published number's noise enters through the margin alone; the interval holds only ours.
 
-A claim of difference (BETTER, WORSE) must be surer: a published number without a spread is taken as a single run that
-varies as ours do, or else more seeds of ours would make a faithful reproduction "worse" by the paper's own luck; and
-the interval is the 95 % one, so that of equal truths at most one in twenty is called better or worse, both together.
+A claim of difference (BETTER, WORSE, DIFFERENT) must be surer: a published number without a spread is taken as a
+single run that varies as ours do, or else more seeds of ours would make a faithful reproduction "worse" by the paper's
+own luck; and the interval is the 95 % one, so that of equal truths at most one in twenty is called better or worse,
+both together.
 
 A cell that stays open says what would close it: the least number of seeds at which the same test would decide with
 80 % probability, were the difference and the spread exactly those seen so far (core/power.py).
@@ -60,7 +61,10 @@ class Verdict(enum.Enum):
 
     EQUIVALENT = "equivalent"  # shown to differ by less than the margin
     BETTER = "better"  # shown to differ by more than the margin, in the better direction
-    WORSE = "worse"  # shown to differ by more than the margin, in the other (or, if neither is better, in any)
+    WORSE = "worse"  # shown to differ by more than the margin, in the other direction
+    DIFFERENT = (
+        "different"  # shown to differ by more than the margin, where neither direction is better
+    )
     INCONCLUSIVE = "inconclusive"  # comparable, but too few seeds or too much noise to say
     INCOMPARABLE = "incomparable"  # not the same quantity: another tier, other data or dialect
     MISSING = "missing"  # not all seeds are there
@@ -280,8 +284,9 @@ def _unlike(ours: str, theirs: str) -> str:
 
 def _side(difference: float, ok: Sequence[ResultRow], published: PublishedValue) -> Verdict:
     better = published.better if published.better != "neither" else ok[0].better
-    wanted = {"higher": difference > 0, "lower": difference < 0}.get(better, False)
-    return Verdict.BETTER if wanted else Verdict.WORSE
+    if better not in ("higher", "lower"):
+        return Verdict.DIFFERENT
+    return Verdict.BETTER if (difference > 0) == (better == "higher") else Verdict.WORSE
 
 
 def is_share(rows: Iterable[ResultRow]) -> bool:

@@ -12,7 +12,8 @@ likelihood of GNM: neither the paper's model nor a bound. "GNM" follows the pape
 The network differs in places as well; the deviations list them.
 
 Expect GNM's structure accuracy far above all others (all baselines fail on MNIST-10), its D-Steps the largest
-everywhere, and on the MNIST scenes a log-likelihood *below* ConvDRAW's, 863 and 349 nats under the ceiling.
+everywhere, and on the MNIST scenes a log-likelihood *below* ConvDRAW's, 863 and 349 nats under the ceiling
+(`gnm_likelihood` says what a black image would have).
 D-Steps are comparable with the paper in rank only; structure accuracy is known to about 0.05 (250 images).
 """
 

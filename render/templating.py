@@ -25,6 +25,7 @@ SYMBOLS: Mapping[str, str] = {
     "equivalent": "●",
     "better": "▲",
     "worse": "▼",
+    "different": "◆",
     "inconclusive": "◐",
     "incomparable": "○",
     "missing": "·",
