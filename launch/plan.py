@@ -82,10 +82,14 @@ class Job:
     cells: tuple[Planned, ...]
 
     @property
+    def trains(self) -> bool:
+        """Whether any cell of it needs a trained model."""
+        return any(planned.needs_training for planned in self.cells)
+
+    @property
     def steps(self) -> int:
-        """Of its training, however many are made already; 0 where no cell of it needs any."""
-        trains = any(planned.needs_training for planned in self.cells)
-        return self.run.recipe.training.steps if trains else 0
+        """Of its training, however many are made already; 0 where it has none."""
+        return self.run.recipe.training.steps if self.trains else 0
 
 
 @dataclass(frozen=True)

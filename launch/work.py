@@ -68,11 +68,12 @@ def work(
     """Train what is not trained, measure what is not measured; everything finished is on disk at once."""
     folder = workspace.run(job.run.id)
     try:
+        working = _Work(job, workspace, engine, made_by, stop, tell, checkpoint_every)
+        if not job.trains:  # cells are written whole: nobody has to wait for the end of a training
+            return working()
         waiting = lambda sentence: tell("note", f"{job.run.id}: {sentence}")  # noqa: E731
         with cells.locked(folder / "lock", waiting, stop) as mine:
-            if not mine:
-                return Ended("stopped")
-            return _Work(job, workspace, engine, made_by, stop, tell, checkpoint_every)()
+            return working() if mine else Ended("stopped")
     except UsageError as error:
         tell("trouble", str(error))
         return Ended("finished", mendable=True)
@@ -80,7 +81,7 @@ def work(
 
 @dataclass
 class _Work:
-    """One job, with its run locked. mendable: as in `Ended`, so far."""
+    """One job, with its run locked if it is trained. mendable: as in `Ended`, so far."""
 
     job: Job
     workspace: Workspace

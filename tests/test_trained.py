@@ -21,10 +21,14 @@ from reprise.core.workspace import Workspace
 from reprise.launch import cells
 from reprise.launch.keep import keep
 from reprise.launch.plan import Request, collect, plan
+from reprise.launch.provenance import provenance
+from reprise.launch.work import Ended, work
 from reprise.render.curves import charts_of
 from reprise.render.document import Subject, page, report_on, to_html_page
 from reprise.render.panel import panels_of
 from reprise.render.table import build
+from reprise.training.engine import choose
+from reprise.training.fit import Stop
 
 from .test_render import PUBLISHED, SUBJECT, TABLE, values
 
@@ -164,6 +168,18 @@ def test_a_number_that_no_training_was_needed_for_leaves_what_is_kept_of_one(
     (folder / "log.csv").write_text("step,loss\n100,2.0\n")  # of a training that goes on
     collect(plan(asked, place), place)
     assert file.read_bytes() == before
+
+
+def test_a_number_that_no_training_is_needed_for_waits_for_none(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    (job,) = plan(Request("gnm_supp_table3", "demo", ("VAE",), ("MNIST-4",)), place).jobs
+    with cells.locked(place.run(job.run.id) / "lock"):  # somebody trains it
+        ended = work(job, place, choose("cpu"), provenance(), Stop(), lambda kind, text: None)
+    assert ended == Ended("finished")
+    (planned,) = job.cells
+    found = cells.read(place, job.run.id, planned.id)
+    assert found is not None
+    assert (found["status"], found["steps"], found["data_digest"]) == ("ok", 0, "")
 
 
 def test_a_number_says_where_its_configuration_differs_from_the_papers() -> None:
