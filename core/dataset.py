@@ -107,9 +107,10 @@ class Dataset(abc.ABC):
 
     @property
     def unmade(self) -> int:
-        """How many images have to be drawn and kept before any can be had, in seconds or hours; cheap, draws none.
+        """How many images have to be drawn and kept before any can be had, where that takes hours; cheap, draws none.
 
-        0 where the files are there, or are missing, and where an image is made when it is asked for.
+        0 where the files are there, or are missing, where an image is made when it is asked for, and where all are
+        drawn within a minute or so.
         """
         return 0
 

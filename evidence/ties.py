@@ -203,10 +203,8 @@ def _of_run(row: ResultRow, specs: Specs, ran: Ran | None) -> Iterator[str]:
     if row.status == "ok" and row.steps is not None and isinstance(steps, int):
         share = specs.model.trained
         made = steps if share == 1 else max(1, round(share * min(steps, 2**53)))
-        if row.steps not in (
-            made,
-            0,
-        ):  # of a number that no training changes; `known` knows of which that is true
+        # none for a number that no training changes; `known` knows of which that is true
+        if row.steps not in (made, 0):
             yield f"it says {row.steps} steps; its run was trained for {made}"
 
 

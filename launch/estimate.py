@@ -109,9 +109,7 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
         engine = place.engine(threads)
         with tempfile.TemporaryDirectory() as folder:
             unmade = run.data.unmade
-            fit(
-                run, engine, Path(folder), stop=stop, data=_Noise(run.data.info) if unmade else None
-            )
+            fit(run, engine, Path(folder), stop=stop, data=_Noise(run) if unmade else None)
             disk = sum(file.stat().st_size for file in Path(folder).iterdir())
     except Exception as error:
         pipe.send(Estimate(0, trouble=sentence(error)))
@@ -126,10 +124,10 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
 
 
 class _Noise(Dataset):
-    """Images of the shape of others, of which there are none yet; a step takes as long."""
+    """A batch of the shape of images of which there are none yet; a step takes as long."""
 
-    def __init__(self, info: DatasetInfo) -> None:
-        self._info = info
+    def __init__(self, run: Run) -> None:
+        self._info, self._count = run.data.info, run.recipe.training.batch_size
 
     @property
     def info(self) -> DatasetInfo:
@@ -141,4 +139,4 @@ class _Noise(Dataset):
 
     def split(self, name: Split) -> Examples:
         random = np.random.default_rng(0)
-        return Examples(random.integers(0, 256, (256, *self.info.shape), np.uint8))
+        return Examples(random.integers(0, 256, (self._count, *self.info.shape), np.uint8))

@@ -240,8 +240,8 @@ class _Queue:
         told = _told("scontrol", "show", "job", task, "--oneliner") or ""
         found = re.search(r"\bJobState=(\w+)", told)
         state = found.group(1) if found else ""
-        by_others = re.search(r"\bExitCode=(0:15|255:0)\b", told)
-        return "KILLED" if state == "FAILED" and by_others else state
+        may_go_on = re.search(r"\bExitCode=(0:15|255:0)\b", told)
+        return "KILLED" if state == "FAILED" and may_go_on else state
 
     def cancel(self, tasks: Sequence[str]) -> None:
         """Let tasks stop at a checkpoint and leave the queue."""

@@ -17,8 +17,6 @@ from ..core.protocol import Table, dataset, metric, model
 from ._gnm import ARROW_ROOM, CITATION, GNM, GNM_ARROW, LOG_LIKELIHOOD, SCENES
 from ._gnm_baselines import BASELINE_TRAINING, CONVDRAW, GENESIS, VAE
 
-SCALE = ("Black", "Mean image", "Bound")
-
 # fmt: off
 MODELS = {
     "GNM":        model("gnm"),

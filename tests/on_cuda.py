@@ -69,7 +69,7 @@ if PRETENDED:
 
 
 BATCH, PARTICLES = 4, 3
-# Of loops two turns: the later ones ask nothing of a device that the second does not.
+# Of loops two turns, and one more than was trained where more are read: later ones ask nothing new of a device.
 SHORT = {"objects": 2, "parts": 2, "draw_steps": 2, "reads": 3}
 OF_DRAWERS = DatasetInfo("strokes", (1, 50, 50), objects=2)
 
