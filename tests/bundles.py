@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
-import pytest
-
-from reprise.core import protocol as protocols
 from reprise.core import results
 from reprise.core.results import PublishedValue, ResultRow
 from reprise.core.workspace import Workspace
@@ -25,24 +18,6 @@ from reprise.training.engine import choose
 from reprise.training.fit import Stop
 
 HERE = Path(__file__).resolve().parent
-
-
-@contextlib.contextmanager
-def laboratory_protocols() -> Iterator[None]:
-    """The laboratory's protocols are there, as in laboratory_cli.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(HERE))
-        found = importlib.util.spec_from_file_location("laboratory_cli", HERE / "laboratory_cli.py")
-        assert found is not None
-        assert found.loader is not None
-        module: ModuleType = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        patch.setitem(sys.modules, "reprise.protocols.tiny", module.MODULE)
-        patch.setitem(sys.modules, "reprise.protocols.faulty", module.FAULTY)
-        patch.setitem(sys.modules, "reprise.protocols.pair", module.PAIR)
-        real = protocols.names
-        patch.setattr(protocols, "names", lambda: [*real(), "tiny", "faulty", "pair"])
-        yield
 
 
 def measure(request: Request, where: Workspace) -> None:

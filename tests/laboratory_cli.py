@@ -1,15 +1,16 @@
-"""The command line with one more protocol, `tiny`, made of the laboratory's classes; reports are left out.
+"""The command line with protocols made of the laboratory's classes, as `tiny`; reports are left out.
 
-Tests run it as a process of its own: `python tests/laboratory_cli.py run tiny ...`.
+Tests run it as a process of its own, `python tests/laboratory_cli.py run tiny ...`, or in theirs (driving.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
+from unittest import mock
 
 from reprise import cli
 from reprise.commands import run
@@ -99,19 +100,34 @@ PAIR.__dict__["protocol"] = Table(
 )
 
 
-def install() -> None:
-    """Let `tiny` be found beside the real protocols, and the others."""
-    sys.modules["reprise.protocols.pair"] = PAIR
-    sys.modules["reprise.protocols.course"] = COURSE
-    sys.modules["reprise.protocols.tiny"] = MODULE
-    sys.modules["reprise.protocols.twin"] = MODULE  # another name for the same cells
-    sys.modules["reprise.protocols.faulty"] = FAULTY
-    sys.modules["reprise.protocols.odd"] = ODD
-    real = protocols.names
-    protocols.names = lambda: [*real(), "tiny", "twin", "course", "faulty", "odd", "pair"]
-    run.print_report = lambda *_: None
+PROTOCOLS = {
+    "tiny": MODULE,
+    "twin": MODULE,  # another name for the same cells
+    "course": COURSE,
+    "odd": ODD,
+    "faulty": FAULTY,
+    "pair": PAIR,
+}
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """The laboratory's protocols are found beside the real ones, and its classes as `laboratory:Sketch`."""
+    here, known = str(Path(__file__).parent), [*protocols.names(), *PROTOCOLS]
+    with (
+        mock.patch.object(sys, "path", [here, *sys.path]),
+        mock.patch.object(protocols, "names", return_value=known),
+        mock.patch.object(run, "print_report"),
+    ):
+        modules = {f"reprise.protocols.{name}": module for name, module in PROTOCOLS.items()}
+        sys.modules.update(modules)
+        try:
+            yield
+        finally:
+            for name in modules:
+                del sys.modules[name]
 
 
 if __name__ == "__main__":
-    install()
-    sys.exit(cli.main())
+    with installed():
+        sys.exit(cli.main())

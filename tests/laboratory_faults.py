@@ -121,7 +121,6 @@ def child(folder: str, largest: int, act: str, *arguments: Any) -> int:
 
 
 def main() -> None:
-    importlib.import_module("laboratory_cli").install()
     torch.set_num_threads(1)  # a fork of a process with threads is no copy
     with tempfile.TemporaryDirectory() as folder:  # what is imported here no fork has to import
         run(folder)
@@ -136,4 +135,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with importlib.import_module("laboratory_cli").installed():
+        main()

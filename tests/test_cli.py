@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -20,21 +19,16 @@ from reprise.core.errors import UsageError
 from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
 
+from .laboratory_cli import installed
+
+print_report = run.print_report  # which the laboratory leaves out
+
 
 @pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The laboratory and its protocol are there, as in laboratory_cli.py."""
-    here = Path(__file__).parent
-    monkeypatch.syspath_prepend(str(here))
-    found = importlib.util.spec_from_file_location("laboratory_cli", here / "laboratory_cli.py")
-    assert found is not None
-    assert found.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    monkeypatch.setitem(sys.modules, "reprise.protocols.tiny", module.MODULE)
-    real = protocols.names
-    monkeypatch.setattr(protocols, "names", lambda: [*real(), "tiny"])
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("reprise.launch.processes.warm_up", lambda: None)
+    with installed():
+        yield
 
 
 BAD = {
@@ -222,7 +216,7 @@ def test_the_report_is_printed_and_its_files_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _one_row(tmp_path, 2_930_708)
-    run.print_report(Workspace(tmp_path), "demo", "gnm_supp_table3")
+    print_report(Workspace(tmp_path), "demo", "gnm_supp_table3")
     out = capsys.readouterr().out
     assert "GNM" in out
     printed = [Path(line) for line in out.splitlines() if line.startswith(str(tmp_path))]

@@ -31,7 +31,8 @@ from reprise.evidence.crate import Digest
 from reprise.evidence.verify import Verified, verify
 from reprise.launch.plan import Request
 
-from .bundles import contents, forged, laboratory_protocols, measure, with_manifest, written
+from .bundles import contents, forged, measure, with_manifest, written
+from .laboratory_cli import installed
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -41,7 +42,7 @@ CELLS = ("Bound", "Bound-4", "Raises", "Needy")
 
 @pytest.fixture(scope="module", autouse=True)
 def _protocols() -> Iterator[None]:
-    with laboratory_protocols():
+    with installed():
         yield
 
 

@@ -28,7 +28,8 @@ from reprise.evidence.verify import verify
 from reprise.launch.plan import Request, plan
 from reprise.launch.work import _description
 
-from .bundles import contents, forged, laboratory_protocols, measure, with_manifest, written
+from .bundles import contents, forged, measure, with_manifest, written
+from .laboratory_cli import installed
 
 HERE = Path(__file__).resolve().parent
 Files = dict[str, bytes]
@@ -37,7 +38,7 @@ Files = dict[str, bytes]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Real runs on real data at tier demo, and two that `--set` changed."""
-    with laboratory_protocols():
+    with installed():
         where = Workspace(tmp_path_factory.mktemp("pair"))
         measure(Request("pair", "demo"), where)
         steps = (("training.steps", "5"),)
@@ -376,9 +377,9 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 sys.path.insert(0, {str(HERE)!r})
 import laboratory_cli
-laboratory_cli.install()
-assert laboratory_cli.cli.main(["verify-bundle", {str(whole)!r}]) == 0
-assert laboratory_cli.cli.main(["verify-bundle", {str(tmp_path / "b.zip")!r}]) == 2
+with laboratory_cli.installed():
+    assert laboratory_cli.cli.main(["verify-bundle", {str(whole)!r}]) == 0
+    assert laboratory_cli.cli.main(["verify-bundle", {str(tmp_path / "b.zip")!r}]) == 2
 assert not [name for name in sys.modules if name.startswith("torch.")]
 """
     done = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_launch import call, started, table
+from .driving import call, started, table
 
 CALL = ("run", "faulty", "--workers", "2", "--set", "training.steps=20")
 HANGING = ("loss hangs", "log_weights hangs deaf")

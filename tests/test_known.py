@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_launch import call, table
+from .driving import call, call_here, table
 
 MINE = """
 from dataclasses import dataclass
@@ -134,7 +134,7 @@ def test_a_default_of_a_model_that_changed_is_noticed_by_what_was_kept_of_its_tr
 ) -> None:
     """Rows are committed with how their runs were trained; rows of which nothing was kept stay as they are."""
     asked = ("run", "tiny", "--models", "Sketch", "--metrics", "Bound")
-    assert call(tmp_path, *asked)[0] == 0
+    assert call_here(tmp_path, *asked)[0] == 0
     shutil.rmtree(tmp_path / "runs")
     (kept,) = tmp_path.glob("results/demo/trained/*.json")
     found = json.loads(kept.read_text())
@@ -143,11 +143,11 @@ def test_a_default_of_a_model_that_changed_is_noticed_by_what_was_kept_of_its_tr
         1.0  # what is no option of the training any more changed no weights
     )
     kept.write_text(json.dumps(found))
-    code, _, err = call(tmp_path, *asked)
+    code, _, err = call_here(tmp_path, *asked)
     assert (code, "0 to do" in err) == (0, True), err
     found["settings.model"]["sigma"] = 0.7
     kept.write_text(json.dumps(found))
-    code, _, err = call(tmp_path, *asked)
+    code, _, err = call_here(tmp_path, *asked)
     assert code == 3
     assert "model.sigma=0.7, which now reads 0.3 under the same name; raise the version" in err
 
@@ -155,8 +155,8 @@ def test_a_default_of_a_model_that_changed_is_noticed_by_what_was_kept_of_its_tr
 def test_a_cell_that_has_diverged_is_no_success_in_any_later_call(tmp_path: Path) -> None:
     asked = ("run", "tiny", "--models", "Sketch,Diverging", "--metrics", "Bound")
     for _ in range(2):
-        code, _, err = call(tmp_path, *asked)
+        code, _, err = call_here(tmp_path, *asked)
         assert code == 1
         assert "1 cells diverged" in err
-    code, _, err = call(tmp_path, "run", "tiny", "--models", "Sketch", "--metrics", "Bound")
+    code, _, err = call_here(tmp_path, "run", "tiny", "--models", "Sketch", "--metrics", "Bound")
     assert code == 0, err

@@ -1,6 +1,7 @@
 """Launching: nothing finished is lost, nothing wrong enters the CSV, and calling again is all the mending there is.
 
-Each test drives the real command line in processes of its own, with the laboratory's tiny model.
+Each test drives the real command line with the laboratory's tiny model, in processes of its own where something happens
+to one.
 """
 
 from __future__ import annotations
@@ -13,56 +14,20 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from reprise.core.protocol import TIERS
-from reprise.core.results import TIMING
 
-HERE = Path(__file__).parent
+from .driving import call, call_here, files, started, statuses, table, wait
+
 STEPS = TIERS["demo"].training["steps"]
 SLOW = ("run", "tiny", "--models", "Slow", "--metrics", "Bound,Bound-4", "--workers", "2")
 TINY = ("run", "tiny", "--models", "Sketch,Sketch (wide)", "--metrics", "Bound,Bound-4")
-
-
-@contextlib.contextmanager
-def started(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The command as a process group of its own, of which nothing remains after."""
-    with subprocess.Popen(
-        [sys.executable, str(HERE / "laboratory_cli.py"), *arguments, "--root", str(root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def call(root: Path, *arguments: str) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr) of the command."""
-    with started(root, *arguments) as process:
-        out, err = process.communicate(timeout=280)
-    return process.returncode, out, err
-
-
-def table(root: Path, timing: bool = False, name: str = "tiny") -> list[dict[str, str]]:
-    with (root / "results" / "demo" / f"{name}.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return rows if timing else [{k: v for k, v in r.items() if k not in TIMING} for r in rows]
-
-
-def statuses(root: Path) -> dict[tuple[str, str], str]:
-    return {(row["model"], row["metric"]): row["status"] for row in table(root)}
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +37,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, _, err = call(root, *SLOW)
     assert code == 0, err
     return root
-
-
-def files(root: Path, pattern: str) -> Callable[[], bool]:
-    return lambda: bool(list(root.glob(pattern)))
-
-
-def wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
-    for _ in range(6000):
-        if until() or process.poll() is not None:
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came to that")
 
 
 def test_killed_at_any_moment_and_called_again_the_csv_is_identical(
@@ -117,12 +70,12 @@ def test_when_all_is_done_calling_again_changes_no_byte(whole: Path, tmp_path: P
         return {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
 
     before = content()
-    code, _, err = call(whole, *SLOW)
+    code, _, err = call_here(whole, *SLOW)
     assert (code, "0 to do" in err) == (0, True)
     assert content() == before
     # The committed CSV is memory enough: a fresh clone has no runs/.
     shutil.copytree(whole / "results", tmp_path / "results")
-    code, _, err = call(tmp_path, *SLOW)
+    code, _, err = call_here(tmp_path, *SLOW)
     assert (code, "0 to do" in err) == (0, True)
     assert table(tmp_path, timing=True) == table(whole, timing=True)
 
@@ -132,7 +85,7 @@ def test_a_budget_stops_at_a_checkpoint_and_calling_again_goes_on(
 ) -> None:
     stopped = 0
     for budget in (4, 8, 16, 32, 64):  # a busy machine needs longer
-        code, _, err = call(tmp_path, *SLOW, "--budget", f"{budget}s")
+        code, _, err = call_here(tmp_path, *SLOW, "--budget", f"{budget}s")
         if code == 0:
             assert "the budget is over" not in err
             break
@@ -154,7 +107,7 @@ def test_an_interruption_stops_at_a_checkpoint_with_exit_code_130(
     assert process.returncode == 130, err
     assert "call again to go on" in err
     assert list(tmp_path.glob("runs/*/checkpoint.pt")), err
-    assert call(tmp_path, *SLOW)[0] == 0
+    assert call_here(tmp_path, *SLOW)[0] == 0
     assert table(tmp_path) == table(whole)
 
 
@@ -162,7 +115,9 @@ def test_an_interruption_stops_at_a_checkpoint_with_exit_code_130(
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """A call whose metrics fail in every way there is."""
     root = tmp_path_factory.mktemp("mixed")
-    code, _, err = call(root, "run", "tiny", "--models", "Sketch,Sketch (wide),Diverging,To come")
+    code, _, err = call_here(
+        root, "run", "tiny", "--models", "Sketch,Sketch (wide),Diverging,To come"
+    )
     return root, code, err
 
 
@@ -193,7 +148,7 @@ def test_a_measurement_that_no_row_can_hold_costs_its_cell_and_not_the_table(
     tmp_path: Path,
 ) -> None:
     for _ in range(2):
-        code, _, err = call(tmp_path, "run", "odd", "--set", "training.steps=20")
+        code, _, err = call_here(tmp_path, "run", "odd", "--set", "training.steps=20")
         assert code == 3, err
         rows = {row["metric"]: row for row in table(tmp_path, name="odd")}
         assert {metric: row["status"] for metric, row in rows.items()} == {
@@ -230,7 +185,7 @@ def test_a_changed_option_gets_a_row_of_its_own(whole: Path, tmp_path: Path) -> 
     shutil.copytree(whole, tmp_path / "copy")
     root = tmp_path / "copy"
     before = table(root)
-    code, _, err = call(root, *SLOW, "--set", "model.lr=2e-3", "--set", "training.steps=5")
+    code, _, err = call_here(root, *SLOW, "--set", "model.lr=2e-3", "--set", "training.steps=5")
     assert code == 0, err
     after = table(root)
     assert [row for row in after if row in before] == before
@@ -261,13 +216,13 @@ def test_damaged_files_are_named_and_mended_by_the_next_call(whole: Path, tmp_pa
     damaged.write_text(damaged.read_text()[:40])
     (checkpoint,) = root.glob("runs/*/checkpoint.pt")
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    code, _, err = call(root, *SLOW)
+    code, _, err = call_here(root, *SLOW)
     assert code == 3
     assert "checkpoint.pt is truncated or damaged" in err
     assert "Traceback" not in err
     assert sorted(statuses(root).values()) == ["failed", "ok"]  # what was measured stays
     checkpoint.unlink()
-    assert call(root, *SLOW)[0] == 0
+    assert call_here(root, *SLOW)[0] == 0
     assert table(root) == table(whole)
 
 
@@ -298,7 +253,7 @@ def test_a_full_disk_loses_nothing(whole: Path, tmp_path: Path) -> None:
         assert "No space left on device" in err
         assert "Traceback" not in err
         (disk / "filler").unlink()
-        code, _, err = call(disk, *SLOW)
+        code, _, err = call_here(disk, *SLOW)
         assert code == 0, err
         assert table(disk) == table(whole)
     finally:
@@ -327,7 +282,7 @@ def exists(group: int) -> bool:
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path: Path) -> None:
-    code, out, _ = call(tmp_path, *SLOW, "--dry-run")
+    code, out, _ = call_here(tmp_path, *SLOW, "--dry-run")
     assert code == 0
     assert "2 cells to do in 1 runs" in out
     assert "peak memory" in out
@@ -347,13 +302,13 @@ def test_protocols_asked_for_together_are_one_list_of_runs_and_end_as_one_by_one
     """`tiny` and its `twin` name the same runs: each is trained once, and both tables are written."""
     together, apart = tmp_path / "together", tmp_path / "apart"
     only = ("--models", "Sketch,Sketch (wide)", "--metrics", "Bound,Bound-4")
-    code, _, err = call(together, "run", "tiny", "twin", *only)
+    code, _, err = call_here(together, "run", "tiny", "twin", *only)
     assert code == 0, err
     assert "tiny at tier demo: 4 cells, 4 to do in 1 runs" in err
     assert "twin at tier demo: 4 cells, 4 to do in 1 runs" in err
     assert "all of them: 4 cells to do in 1 runs" in err
     for name in ("tiny", "twin"):
-        assert call(apart, "run", name, *only)[0] == 0
+        assert call_here(apart, "run", name, *only)[0] == 0
     ours, theirs = (
         {name: table(root, name=name) for name in ("tiny", "twin")} for root in (together, apart)
     )
@@ -364,17 +319,19 @@ def test_protocols_asked_for_together_are_one_list_of_runs_and_end_as_one_by_one
 
 def test_a_number_without_a_meaning_is_not_applicable_and_no_failure(tmp_path: Path) -> None:
     asked = ("run", "tiny", "--models", "Sketch", "--metrics", "Pointless")
-    code, _, err = call(tmp_path, *asked)
+    code, _, err = call_here(tmp_path, *asked)
     assert code == 0, err
     (row,) = table(tmp_path)
     assert (row["status"], row["note"], row["value"]) == ("n/a", "there is nothing to see", "")
     before = (tmp_path / "results" / "demo" / "tiny.csv").read_bytes()
-    assert "0 to do in 0 runs" in call(tmp_path, *asked)[2]
+    assert "0 to do in 0 runs" in call_here(tmp_path, *asked)[2]
     assert (tmp_path / "results" / "demo" / "tiny.csv").read_bytes() == before
 
 
 def test_any_metric_can_be_measured_along_a_training(tmp_path: Path) -> None:
-    code, _, err = call(tmp_path, "run", "tiny", "--models", "Sketch,Half", "--metrics", "Bound")
+    code, _, err = call_here(
+        tmp_path, "run", "tiny", "--models", "Sketch,Half", "--metrics", "Bound"
+    )
     assert code == 0, err
     half, whole = sorted(table(tmp_path), key=lambda row: int(row["steps"]))
     assert half["run"] == whole["run"]
@@ -387,7 +344,7 @@ def test_any_metric_can_be_measured_along_a_training(tmp_path: Path) -> None:
 def test_what_a_training_logged_is_a_number_of_its_run_up_to_the_weights_step(
     tmp_path: Path,
 ) -> None:
-    code, _, err = call(tmp_path, "run", "course")
+    code, _, err = call_here(tmp_path, "run", "course")
     assert code == 0, err
     half, whole = sorted(table(tmp_path, name="course"), key=lambda row: int(row["steps"]))
     assert half["run"] == whole["run"]
@@ -400,10 +357,10 @@ def test_what_a_training_logged_is_a_number_of_its_run_up_to_the_weights_step(
 
 
 def test_weights_that_were_not_kept_are_said_to_be_missing(tmp_path: Path) -> None:
-    call(tmp_path, "run", "tiny", "--models", "Sketch", "--metrics", "Bound")
+    call_here(tmp_path, "run", "tiny", "--models", "Sketch", "--metrics", "Bound")
     (kept,) = tmp_path.glob("runs/*/snapshots/0.5.pt")
     kept.unlink()
-    code, _, _ = call(tmp_path, "run", "tiny", "--models", "Half", "--metrics", "Bound")
+    code, _, _ = call_here(tmp_path, "run", "tiny", "--models", "Half", "--metrics", "Bound")
     assert code == 3
     (row,) = [row for row in table(tmp_path) if row["model"] == "Half"]
     assert row["status"] == "failed"
@@ -414,13 +371,13 @@ def test_what_no_training_changes_is_measured_without_one_and_stays_when_there_i
     tmp_path: Path,
 ) -> None:
     asked = ("run", "faulty", "--models", "Sketch")
-    code, _, err = call(tmp_path, *asked, "--metrics", "Parameters")
+    code, _, err = call_here(tmp_path, *asked, "--metrics", "Parameters")
     assert code == 0, err
     assert "train " not in err
     assert not list(tmp_path.glob("runs/*/checkpoint.pt"))
     (counted,) = table(tmp_path, timing=True, name="faulty")
     assert (counted["status"], counted["steps"], counted["trained_commit"]) == ("ok", "0", "")
-    code, _, err = call(tmp_path, *asked)
+    code, _, err = call_here(tmp_path, *asked)
     assert code == 0, err
     now = {row["metric"]: row for row in table(tmp_path, timing=True, name="faulty")}
     assert now["Parameters"] == counted

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reprise.core import protocol as protocols
 from reprise.core import spec
 from reprise.core.errors import UsageError
 from reprise.core.results import NoiseRow, read
@@ -22,20 +22,15 @@ from reprise.launch.provenance import Provenance
 from reprise.training.engine import choose
 from reprise.training.fit import Stop
 
-from .laboratory_cli import MODULE
+from .laboratory_cli import installed
 
 ONE = Request("tiny", "demo", ("Sketch",), (), ("Bound",), changes=(("training.steps", "5"),))
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    import sys
-
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.setitem(sys.modules, "reprise.protocols.tiny", MODULE)
-    names = protocols.names
-    monkeypatch.setattr(protocols, "names", lambda: [*names(), "tiny"])
-    return Workspace(tmp_path)
+def place(tmp_path: Path) -> Iterator[Workspace]:
+    with installed():
+        yield Workspace(tmp_path)
 
 
 def make(jobs: Any, where: Workspace, place: Place) -> None:

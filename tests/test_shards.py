@@ -19,7 +19,7 @@ from reprise.core.workspace import Shard, Workspace
 from reprise.launch.plan import Plan, Request, plan
 from reprise.launch.shards import merge, part
 
-from .test_launch import call, table
+from .driving import call_here, table
 
 TABLE = Request("gnm_table1", "mini", seeds=3)
 
@@ -78,28 +78,28 @@ ASKED = ("run", "tiny", "--models", "Sketch,Slow", "--metrics", "Bound,Needy", "
 
 def test_shards_made_apart_and_joined_are_the_rows_of_one_call(tmp_path: Path) -> None:
     """Three machines of which the first two are ready: then the third one is named, and may still come."""
-    assert call(tmp_path / "whole", *ASKED)[0] == 0
+    assert call_here(tmp_path / "whole", *ASKED)[0] == 0
     home = tmp_path / "home" / "results" / "demo" / "shards"
     home.mkdir(parents=True)
     for index in (1, 2, 3):
         root = tmp_path / str(index)
-        code, out, err = call(root, *ASKED, "--shard", f"{index}/3")
+        code, out, err = call_here(root, *ASKED, "--shard", f"{index}/3")
         assert code == 0, err
         (made,) = (root / "results" / "demo" / "shards").iterdir()
         assert out.strip() == str(made)
         assert not (root / "results" / "demo" / "tiny.csv").exists()
         shutil.copy(made, home)
-        code, out, err = call(tmp_path / "home", "merge")
+        code, out, err = call_here(tmp_path / "home", "merge")
         assert (code, "missing: shard" in err) == ((2, True) if index < 3 else (0, False)), err
         if index == 2:
             assert err.strip() == "missing: shard 3/3 of tiny"
     joined = tmp_path / "home" / "results" / "demo" / "tiny.csv"
     assert table(tmp_path / "home") == table(tmp_path / "whole")
     before = joined.read_bytes()
-    assert call(tmp_path / "home", "merge")[0] == 0
+    assert call_here(tmp_path / "home", "merge")[0] == 0
     assert joined.read_bytes() == before
     # What is joined counts as done: a machine with the rows has nothing left to make.
-    assert "0 to do in 0 runs" in call(tmp_path / "home", *ASKED)[2]
+    assert "0 to do in 0 runs" in call_here(tmp_path / "home", *ASKED)[2]
 
 
 BASE = ResultRow(

@@ -27,8 +27,8 @@ from reprise.launch import cells, slurm
 from reprise.launch.display import Display
 from reprise.launch.plan import Request, plan
 
-from . import test_launch
-from .test_launch import HERE, call, started, statuses, wait
+from . import driving
+from .driving import HERE, call, started, statuses, wait
 
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "scancel")
 # Slow enough to be interfered with; one thread, as workers have here.
@@ -75,7 +75,7 @@ def table(root: Path) -> list[dict[str, str]]:
     mutable = ("commit", "dirty", "trained_commit")
     return [
         {key: value for key, value in row.items() if key not in mutable}
-        for row in test_launch.table(root)
+        for row in driving.table(root)
     ]
 
 

@@ -15,7 +15,7 @@ from reprise.core.workspace import Workspace
 from reprise.launch.contract import check_model
 from reprise.launch.plan import Request, plan
 
-from .test_launch import call, table
+from .driving import call, table
 
 HEAD = """
 import dataclasses
