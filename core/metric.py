@@ -73,7 +73,8 @@ class Metric(abc.ABC):
     better: which direction is better, "neither" for a description (parameters, samples).
     requires: the classes a model must derive from; a cell whose model lacks one reads "n/a".
     tiers: options that a tier changes; a protocol's own options win.
-    version: raise it when the same options begin to mean another number.
+    version: raise it when the same options begin to mean another number. raised: the same by `DatasetInfo.name`, where
+    the number of one data set alone changed its meaning.
     reads: the splits whose images the number depends on: where they stand in for the published ones, its row says so.
     needs_training: whether the number depends on what training makes of the weights. Where it does not (a count of
     parameters, a control that has no model in it) it is measured on the model as it is initialised, at step 0, and no
@@ -85,9 +86,15 @@ class Metric(abc.ABC):
     better: ClassVar[Literal["higher", "lower", "neither"]]
     requires: ClassVar[tuple[type, ...]] = ()
     version: ClassVar[int] = 1
+    raised: ClassVar[Mapping[str, int]] = {}
     tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     reads: ClassVar[tuple[Split, ...]] = ("test",)
     reduction: ClassVar[str] = "mean(value)"
+
+    @classmethod
+    def version_on(cls, data: str) -> int:
+        """The version of a number on the data set of that name."""
+        return cls.raised.get(data, cls.version)
 
     @property
     def needs_training(self) -> bool:

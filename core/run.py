@@ -170,9 +170,9 @@ class Run:
     def identity_of_cell(self, share: float, test: Spec, metric: Spec) -> list[Any]:
         """What the id of a cell is the hash of, 12 digits: this run, how far it was, and what was measured on what."""
         parts: list[Any] = [self.id, self.evaluation]
-        for thing in (test, metric):
-            made = build(thing)
-            parts.append([thing.name, made.version, non_defaults(made)])
+        data, measured = build(test), build(metric)
+        parts.append([test.name, data.version, non_defaults(data)])
+        parts.append([metric.name, measured.version_on(data.info.name), non_defaults(measured)])
         return parts if share == 1 else [*parts, ["trained", share]]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ stand in the bundle are looked up and never imported, but for data sets that a p
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from functools import cache, cached_property
@@ -63,7 +64,15 @@ class Known:
         found = declared("metric", specs.metric.name)
         if found is None or cell.identity is None:
             return found
-        return found if found.attributes.get("version") == cell.identity[3][1] else None
+        return found if self._version(found, specs) == cell.identity[3][1] else None
+
+    def _version(self, found: Declared, specs: Specs) -> object:
+        """Of a metric on a data set: `Metric.version_on`."""
+        raised = found.attributes.get("raised")
+        if isinstance(raised, dict) and raised:
+            with contextlib.suppress(UsageError):
+                return raised.get(self._info(specs.dataset).name, found.attributes.get("version"))
+        return found.attributes.get("version")
 
     def _of_metric(
         self, row: ResultRow, specs: Specs, cell: Cell, metric: Declared
@@ -124,7 +133,10 @@ class Known:
         _, evaluation, *measured = cell.identity[:4]
         for mine, (_, version, differing) in zip((specs.dataset, specs.metric), measured, strict=True):  # fmt: skip
             found = declared(mine.kind, mine.name)
-            if found is None or found.attributes.get("version") != version:
+            if found is None:
+                continue
+            known = found.attributes.get("version")
+            if version != (self._version(found, specs) if mine.kind == "metric" else known):
                 continue
             for key, value in mine.options:
                 default = found.options.get(key, MISSING)

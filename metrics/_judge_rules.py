@@ -1,8 +1,8 @@
 """The written rules that a scene must obey, and how far a drawn scene is from obeying them.
 
 MNIST-4. Four digits, one per quadrant, c, c + 1, c + 2, c + 3 clockwise from the top left; centres are mirror images.
-MNIST-10. Every digit once; {0, 1} and {8, 9} in one pair of opposite quadrants, {2, 3, 4} and {5, 6, 7} in the other;
-0 stands in its quadrant where 8 stands in its own, and 1 where 9 does.
+MNIST-10. Every digit once; {0, 1} and {8, 9} in the upper left and the lower right quadrant, {2, 3, 4} and {5, 6, 7} in
+the other two, either way round; 0 stands in its quadrant where 8 stands in its own, and 1 where 9 does.
 
 A person who checks a rule reads an ambiguous stroke as the digit that belongs there, if it can be that digit at all. So
 does the judge: a scene is right if there is *one* reading of it that obeys the rule and gives every object a class that
@@ -77,14 +77,10 @@ def _mnist10(
 ) -> float:
     inside = [np.flatnonzero(quadrant == q) for q in range(4)]
     distance = NEVER
-    # whether the pairs lie on the diagonal of the top left; whether each diagonal is swapped
-    for pairs_first, swap_pairs, swap_triples in product((0, 1), (False, True), (False, True)):
-        first, second = (inside[pairs_first], inside[pairs_first + 2])
-        third, fourth = (inside[1 - pairs_first], inside[3 - pairs_first])
-        if swap_pairs:
-            first, second = second, first
-        if swap_triples:
-            third, fourth = fourth, third
+    upper_left, upper_right, lower_right, lower_left = inside
+    for (first, second), (third, fourth) in product(
+        permutations((upper_left, lower_right)), permutations((upper_right, lower_left))
+    ):
         if (len(first), len(second), len(third), len(fourth)) != (2, 2, 3, 3):
             continue
         if not (_readings(third, (2, 3, 4), can_be) and _readings(fourth, (5, 6, 7), can_be)):

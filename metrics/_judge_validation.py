@@ -345,6 +345,12 @@ def _wrong_diagonal(shop: _Workshop, i: int, random: Random) -> Images:
     )
 
 
+def _exchanged(shop: _Workshop, i: int, random: Random) -> Images:
+    """The left half changes places with the right one: what belongs on one diagonal stands on the other."""
+    half = shop.canvas // 2
+    return shop.paint([d._replace(x=(d.x + half) % (2 * half)) for d in shop.scenes[i]])
+
+
 def _replaced(drawing: Callable[[_Workshop, Random, Digit], Images]) -> Maker:
     """One digit gives way to a drawing that is none."""
 
@@ -418,6 +424,7 @@ _TESTS: list[tuple[str, Maker, Literal["right", "wrong"], float | None]] = [
     ("one digit extra", _one_extra, "wrong", SHOULD_FAIL),
     ("one digit moved by 10 px", _one_moved, "wrong", SHOULD_FAIL),
     ("wrong diagonal", _wrong_diagonal, "wrong", SHOULD_FAIL),
+    ("left and right exchanged", _exchanged, "wrong", SHOULD_FAIL),
     ("a shape for a digit", _replaced(_shape), "wrong", SHOULD_FAIL),
     ("a scrambled digit for a digit", _replaced(_scrambled), "wrong", SHOULD_FAIL),
     ("a mean of four digits for a digit", _replaced(_undecided), "wrong", SHOULD_FAIL),

@@ -58,7 +58,7 @@ class DMVAEConfig(AttendConfig):
     information_from: float = 0.0  # the step from which γ is on
     patches_per_slot: int = 4  # drawn for the information loss, unstated
     key_strength: float = 5.0  # β to begin with; learnt, within [1, 30]
-    # "2-layer, 256 and 128" (section IV) as the encoder's, mirrored, or in the order in which they are named
+    # "2-layer, 256 and 128" (section V.A) as the encoder's, mirrored, or in the order in which they are named
     generator: Literal["mirrored", "literal"] = "mirrored"
 
 
@@ -72,7 +72,7 @@ class DMVAE(AttendInferRepeat, Remembers):
 
     @classmethod
     def recipe(cls, data: DatasetInfo) -> Recipe:
-        """Section IV of the paper: see `published`."""
+        """Section V of the paper: see `published`."""
         training, scale_std = published(data)
         return Recipe(DMVAEConfig(scale_std=scale_std), training)
 

@@ -457,7 +457,7 @@ DEMO = {"steps": 1_000, "batch_size": 32, "time_scale": 0.015, "lr": 1e-3}
 
 
 def published(data: DatasetInfo) -> tuple[Training, float]:
-    """DM-VAE's training (section IV) and the scale_std for `data`, which all models of its Table I share.
+    """DM-VAE's training (section V) and the scale_std for `data`, which all models of its Table I share.
 
     Batches of 64, Adam at 1e-4; 300 epochs of 58,000 images of 50 x 50, or 3,000 epochs of 13,500 characters. Clipping
     and the prior of poses are not in the paper: windows of about half the canvas for digits, anything for parts.

@@ -115,7 +115,7 @@ COUNT_PRIOR = (
         "speed of the count prior's fall at the shorter tiers",
         "not applicable",
         "not applicable",
-        "a tenth every 1,500 updates, and a learning rate of 3e-4 instead of 1e-4",
+        "a tenth every 1,500 updates at tier mini and 75 at tier demo, and learning rates of 3e-4 and 1e-3 instead of 1e-4",
         "section V.B",
     ),
 )
@@ -126,7 +126,8 @@ POSE = (
         "says how it depends",
         "Gaussians before or after squashing, with other means and scales in each",
         "a Gaussian before the squashing, whatever the memory: scales N(0, 0.32²) on Multi-MNIST and N(0, 0.7²) on "
-        "characters, shifts N(0, 1)",
+        "characters, shifts N(0, 1); of u, ε and z_what the log of the standard deviation is kept within -6 to 2, and no "
+        "window is smaller than a twentieth of the canvas",
         "Eqn. 3; section III.B",
     ),
     Deviation(
@@ -220,16 +221,16 @@ OBJECTIVE = (
         "length of training",
         "300 epochs on Multi-MNIST, 3,000 on characters; batch 64, Adam 1e-4",
         "200,000 to 300,000 updates",
-        "the printed number of updates at tier paper, 271,800 and 632,700, clipped at a gradient norm of 100; "
-        "without the validation images they are 311 and 3,179 epochs. Tier mini: 12,000 at 3e-4",
+        "the updates that the printed epochs come to at tier paper, 271,800 and 633,000, clipped at a gradient norm of "
+        "100; without the validation images they are 311 and 3,181 epochs. Tier mini: 12,000 at 3e-4",
         "sections V.B and V.C",
     ),
     Deviation(
         "precision of training",
         "not stated",
         NOT_KNOWN,
-        "fp32 on CPUs, bf16 autocast on CUDA, where nobody says otherwise (--precision): the networks alone, never "
-        "densities, KLs or what is drawn. Every row names its own, and no mean is of both",
+        "fp32 on CPUs, bf16 autocast on CUDA, where nobody says otherwise (--precision): in networks and in products "
+        "that paste, never in densities or KLs. Every row names its own, and no mean is of both",
         "section V says nothing",
     ),
     Deviation(
@@ -331,9 +332,9 @@ PICTURES = (
 SNAPSHOTS = (
     Deviation(
         "steps 20,000 and 200,000",
-        "of 632,700 on characters",
+        "of a training of 3,000 epochs, 633,000 updates, on characters",
         "not applicable",
-        "after 5 % and 30 % of the training (31,635 and 189,810 updates at tier paper), near which weights are kept",
+        "after 5 % and 30 % of the training (31,650 and 189,900 updates at tier paper), near which weights are kept",
         "Figure 6",
     ),
 )

@@ -1,6 +1,6 @@
 """DM-VAE, Figure 6: do the slots of a memory of 50 become parts of characters as training goes on?
 
-The first ten slots early in the training and later (20,000 and 200,000 of 632,700 steps in the paper), one row each:
+The first ten slots early in the training and later (20,000 and 200,000 of 633,000 steps in the paper), one row each:
 the patch at the mean of its prior, then ten drawn from it.
 
 Cost: nothing beyond Table I, whose runs it shares (three seeds; one at tier mini): weights are kept along every

@@ -8,7 +8,7 @@ Cost at tier paper: GNM's runs are those of Table 1; SPACE on two datasets and t
 The authors' code for this table was not released. SPACE's routine, by the same group, interpolates precision at 11
 recalls, and the published 0.905 and 0.906 fit its ceiling of 10/11; how SPACE was configured is not known.
 
-Expect both models alike, nearly every digit found (0.905 is one thousandth short of the ceiling), about half of that
+Expect both models alike, nearly every digit found (0.905 is four thousandths short of the ceiling), about half of that
 at the stricter thresholds because boxes are looser than digits, and about 98% of the digits read from z^what.
 `gnm_representation` has COCO's average precision and the controls of the classification.
 """

@@ -16,6 +16,8 @@ from scipy.stats import binomtest
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import DataError, UsageError
 from reprise.core.randomness import seeded
+from reprise.core.run import Run
+from reprise.core.spec import dataset, metric, model
 from reprise.core.workspace import cache_folder, data_root
 from reprise.data.scenes import Scenes
 from reprise.metrics import _judge_finder, _judge_reader
@@ -109,6 +111,12 @@ def test_mnist10_allows_either_diagonal_to_be_swapped(swap_pairs: bool, swap_tri
 
 def test_mnist10_with_upper_quadrants_exchanged_is_wrong() -> None:
     places = {d: ((x + 64) % 128, y) if y < 64 else (x, y) for d, (x, y) in TEN.items()}
+    assert displacement(ten(places), "mnist10", 128) == math.inf
+
+
+def test_mnist10_with_left_and_right_exchanged_is_wrong() -> None:
+    """The pairs belong on the diagonal from the upper left to the lower right, whichever way round."""
+    places = {d: ((x + 64) % 128, y) for d, (x, y) in TEN.items()}
     assert displacement(ten(places), "mnist10", 128) == math.inf
 
 
@@ -504,6 +512,16 @@ def test_data_that_are_not_digit_scenes_are_refused_by_name() -> None:
 def test_another_judge_makes_another_cell() -> None:
     """Else what an older judge said would pass for what this one would say."""
     assert f"judge=v{StructureAccuracy().version} " in StructureAccuracy().dialect
+
+
+def test_a_rule_that_changed_makes_other_cells_of_its_own_data_alone() -> None:
+    def cell(rule: str, source: str) -> Any:
+        run = Run(model("vae"), dataset("scenes", rule=rule, source=source))
+        return run.identity_of_cell(1, run.dataset, metric("structure_accuracy"))[3]
+
+    for source in ("mnist", "digits"):
+        versions = [cell(rule, source)[1] for rule in ("mnist4", "mnist10", "mnist4_10")]
+        assert versions == [4, 5, 5]
 
 
 @pytest.mark.parametrize("options", [{"images": 0}, {"tolerance": 0.0}, {"threshold": 1.0}])

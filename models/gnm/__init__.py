@@ -348,7 +348,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         }
         kl_global = drawing.kl().mean()
         kl_structure = torch.stack([terms[name] for name in conditional]).sum()
-        if c.beta_on == "conditional":
+        if c.beta_on == "all":
             kl_structure = c.beta * kl_structure
         fixed = torch.stack([weights.get(name, 1.0) * terms[name] for name in auxiliary]).sum()
         total = -likelihood.mean() + beta * kl_global + kl_structure + fixed

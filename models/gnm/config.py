@@ -14,9 +14,8 @@ class GNMConfig:
 
     draw_steps: int = 4  # L; 8 is "GNM-8"
     beta: float = 1.0  # final weight of the KL of z^g; 2 is "GNM-β-2"
-    beta_on: Literal["global", "conditional"] = (
-        "global"  # which KLs beta multiplies is not stated (3.9)
-    )
+    # which KLs beta multiplies is not stated (supplement, section 2.1); "all": those of z^s too, from the first step
+    beta_on: Literal["global", "all"] = "global"
     global_prior: Literal["structdraw", "gaussian"] = "structdraw"  # "gaussian": GNM-Gaussian
     interaction: Literal["mlp", "cnn"] = "mlp"  # "cnn": GNM-NoMLP
     kernel: int = 1  # of the LSTMs; Table 7 prints 3, the parameter count of Table 3 proves 1
