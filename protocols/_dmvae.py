@@ -115,7 +115,8 @@ COUNT_PRIOR = (
         "speed of the count prior's fall at the shorter tiers",
         "not applicable",
         "not applicable",
-        "a tenth every 1,500 updates at tier mini and 75 at tier demo, and learning rates of 3e-4 and 1e-3 instead of 1e-4",
+        "a tenth every 1,500 updates at tier mini and 75 at tier demo, and learning rates of 3e-4 and 1e-3 "
+        "instead of 1e-4",
         "section V.B",
     ),
 )
@@ -126,8 +127,8 @@ POSE = (
         "says how it depends",
         "Gaussians before or after squashing, with other means and scales in each",
         "a Gaussian before the squashing, whatever the memory: scales N(0, 0.32²) on Multi-MNIST and N(0, 0.7²) on "
-        "characters, shifts N(0, 1); of u, ε and z_what the log of the standard deviation is kept within -6 to 2, and no "
-        "window is smaller than a twentieth of the canvas",
+        "characters, shifts N(0, 1); of u, ε and z_what the log of the standard deviation is kept within -6 to 2, and "
+        "no window is smaller than a twentieth of the canvas",
         "Eqn. 3; section III.B",
     ),
     Deviation(

@@ -23,7 +23,7 @@ TRAINING = (
         "beta of the global latent: 'the first 100k steps' (supplement, section 3); no others",
         "beta 0 to 1 over 100,000 steps; temperature of the presence 1 until 1,000, then to 0.5 at 20,000; prior of a "
         "presence 0.1 to 0.001 over 4,000",
-        "as coded; squeezed by 0.03 at tier mini, as for a run of 300,000 steps (beta is 1 from update 3,000 of 9,000), "
+        "as coded; squeezed by 0.03 at tier mini, as for a run of 300,000 steps (beta is 1 from update 3,000 of 9,000) "
         "and by 0.003 at tier demo",
         "released configuration",
     ),
@@ -32,9 +32,9 @@ TRAINING = (
         "not stated",
         "fp32",
         "fp32 on CPUs, bf16 autocast on CUDA, where nobody says otherwise (--precision), with latents, densities, KLs "
-        "and the renderer's weights computed in fp32; networks, products of the renderer and the VAE's last sigmoid are "
-        "not. Every row names its own, and no mean is of both. What bf16 "
-        "changed over 2,000 steps is in benchmarks/PRECISION.md",
+        "and the renderer's weights computed in fp32; networks, products of the renderer and the VAE's last sigmoid "
+        "are not. Every row names its own, and no mean is of both. What bf16 changed over 2,000 steps is in "
+        "benchmarks/PRECISION.md",
         "released code",
     ),
     Deviation(
