@@ -6,6 +6,7 @@ An error that the user can mend is one sentence and exit code 3; an interruption
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import os
 import sys
@@ -53,6 +54,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """The umbrella command; returns the exit code."""
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no τ shows its number
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(arguments.command(arguments))
     except UsageError as error:
@@ -66,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `reprise list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return HOLDS
+    except OSError as error:  # a folder that may not be searched, a name too long for the disk
+        if arguments.verbose:
+            traceback.print_exc()
+        print(
+            f"reprise: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr
+        )
+        return USAGE
 
 
 def run_protocol(argv: Sequence[str] | None = None) -> int:

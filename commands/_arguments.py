@@ -90,9 +90,9 @@ def as_addition(text: str) -> tuple[str, spec.Spec]:
             f"--model {text!r} cannot be read; expected LABEL=MODULE:CLASS such as SLATE=my_lab.slate:SLATE; "
             "--models A,B chooses among the rows that there are"
         )
-    if " [" in label or "\\" in label:
+    if " [" in label or "\\" in label or not label.isprintable():
         raise UsageError(
-            f"--model {label!r}: a label has no ' [', after which stands what --set changed, and no backslash; "
-            "choose another"
+            f"--model {label!r}: a label has no ' [', after which stands what --set changed, no backslash and no line "
+            "end; choose another"
         )
     return label, spec.model(where)

@@ -210,9 +210,7 @@ def read(path: Path, cls: type[T]) -> list[T]:
 def parse(text: str, cls: type[T], path: str) -> list[T]:
     """As `read`, of a text that is at hand; path: what it is called."""
     if cls is ResultRow and text and not text.endswith("\n"):
-        raise DataError(
-            f"{path} is truncated: its last line has no end; restore the file (git checkout) or delete it to remake it"
-        )
+        raise DataError(f"{path} is truncated: its last line has no end; {_remedy(cls)}")
     hints = typing.get_type_hints(cls)
     reader = csv.DictReader(io.StringIO(text), strict=True)
     known = {field.name: field for field in dataclasses.fields(cls)}
@@ -239,10 +237,13 @@ def parse(text: str, cls: type[T], path: str) -> list[T]:
                     raise ValueError(f"{named} has a row already, which is no further seed")
                 seen.add(cell)
     except (ValueError, TypeError, csv.Error) as error:
-        raise DataError(
-            f"{path}, line {reader.line_num}: {error}; restore the file (git checkout) or delete it to remake it"
-        ) from error
+        raise DataError(f"{path}, line {reader.line_num}: {error}; {_remedy(cls)}") from error
     return rows
+
+
+def _remedy(cls: type) -> str:
+    remade = "" if cls is PublishedValue else " or delete it to remake it"
+    return f"restore the file (git checkout){remade}"
 
 
 def write(path: Path, rows: Iterable[T], cls: type[T]) -> bool:
@@ -258,7 +259,8 @@ def fits(column: str, value: Any) -> bool:
     try:
         text = "" if value is None else str(value)
         text.encode()
-        return bool(_parse(text, _COLUMNS[column]) == value)
+        # a file's line ends are read as \n
+        return "\r" not in text and bool(_parse(text, _COLUMNS[column]) == value)
     except ValueError:
         return False
 

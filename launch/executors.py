@@ -38,6 +38,7 @@ from .provenance import Provenance, provenance
 from .work import Ended, work
 
 REPORT_EVERY = 0.3  # seconds between two progress messages of a worker
+PARTING = 5.0  # seconds that a worker has to exit in when all it had to write is written
 AWAKE = 2.0  # the longest gap between two looks of the driver that counts as a worker's silence, in seconds
 
 
@@ -129,10 +130,14 @@ def local(
         while waiting or active:
             if waiting and (outcome.interrupted or time.time() >= place.deadline):
                 outcome.stopped, waiting = True, []
-            while waiting and len(active) < workers:
+            while waiting and len(active) < workers and not outcome.interrupted:
                 job = waiting.pop(0)
                 display.start(job.run.id)
-                active[job.run.id] = _Worker(job, workspace, place, threads, made_by, signals)
+                active[job.run.id] = worker = _Worker(
+                    job, workspace, place, threads, made_by, signals
+                )
+                if outcome.interrupted:  # while it was made, which can take seconds
+                    worker.stop(signals.passed)
             handles = [w.pipe for w in active.values()] + [
                 w.process.sentinel for w in active.values()
             ]
@@ -173,6 +178,7 @@ class _Worker:
         self.tried: set[str] = set()
         self.measuring = ""
         self.unattempted: tuple[Planned, ...] = ()
+        self.stopping = False
         context = processes()
         self.pipe, theirs = context.Pipe(duplex=False)
         arguments = (theirs, job, workspace, place, threads, made_by, signals)
@@ -221,15 +227,21 @@ class _Worker:
         if self.silent < self.stall:
             return False
         self._signal(signal.SIGABRT)  # faulthandler writes the stack
-        self.process.join(5)
-        self.process.kill()
-        self.process.join()
+        self._part()
         self._lost(f"no progress for {duration(self.stall)}", display, outcome)
         return True
 
     def stop(self, number: int) -> None:
-        """Ask it to stop at a checkpoint."""
-        self._signal(number)
+        """Ask it to stop at a checkpoint. Once: a second signal would tell it not to wait for one."""
+        if not self.stopping:
+            self.stopping = True
+            self._signal(number)
+
+    def _part(self) -> None:
+        """Wait for its end, and not for threads that a model left behind."""
+        self.process.join(PARTING)
+        self.process.kill()
+        self.process.join()
 
     def _signal(self, number: int) -> None:
         if self.process.pid is not None and self.process.is_alive():
@@ -237,7 +249,7 @@ class _Worker:
                 os.kill(self.process.pid, number)
 
     def _ended(self, ended: Ended, outcome: Outcome) -> None:
-        self.process.join()
+        self._part()
         outcome.mendable |= ended.mendable
         outcome.stopped |= ended.status == "stopped"
 

@@ -165,7 +165,7 @@ class _Work:
                 self._write(planned, **found)
             except NothingToMeasure as error:
                 self.tell("note", f"{planned.cell.metric_label} of {self.run.id}: {error}")
-                self._write(planned, status="n/a", note=str(error))
+                self._write(planned, status="n/a", note=one_line(str(error)))
             except Exception as error:
                 self._told(f"{planned.cell.metric_label} of {self.run.id}", error)
                 with contextlib.suppress(UsageError):
@@ -277,10 +277,15 @@ def trained(run: Run, weights: Checkpoint, engine: Engine) -> GenerativeModel[An
 
 def sentence(error: BaseException) -> str:
     """An error in one line."""
-    text = _written(" ".join(str(error).split()))
+    text = one_line(str(error))
     if isinstance(error, UsageError):
         return text
     return f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """Text that can stand in a row: no line ends, of whatever kind."""
+    return _written(" ".join(text.split()))
 
 
 def _written(text: str) -> str:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -430,6 +431,8 @@ class Faulty(Sketch):
             used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
             resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
             torch.ones(2**30)
+        if how == "lingers":
+            threading.Thread(target=time.sleep, args=(1e6,)).start()
         if how == "eats lists":
             raise MemoryError
         if how == "prints":
@@ -529,7 +532,7 @@ class Broken(Metric):
         if self.how == "die":
             os.kill(os.getpid(), 9)
         if self.how == "nothing":
-            raise NothingToMeasure("there is nothing to see")
+            raise NothingToMeasure("there is\rnothing to see")
         if self.how == "nan":
             return Measurement(math.nan)
         if self.how == "below":

@@ -69,7 +69,7 @@ ODD.__dict__["protocol"] = Table(
 )
 
 FAULTS = (
-    "init raises", "loss raises", "log_weights raises", "decode raises", "loss exits", "loss is gone",
+    "init raises", "init lingers", "loss raises", "log_weights raises", "decode raises", "loss exits", "loss is gone",
     "loss is killed", "loss hangs", "log_weights hangs deaf", "loss eats memory", "log_weights eats lists",
     "loss prints", "loss per image", "loss alone", "loss of integers", "loss with a number", "loss elsewhere",
     "loss nan", "log_weights swapped", "decode one image",

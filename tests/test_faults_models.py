@@ -17,6 +17,7 @@ STALL = ("--models", ",".join(HANGING), "--stall", "20s")
 DIED = "; what it printed is in runs/"
 EXPECTED = {
     "init raises": ("failed", "failed", "RuntimeError: init has no paint left"),
+    "init lingers": ("ok", "ok", ""),
     "loss raises": ("failed", "ok", "RuntimeError: loss has no paint left"),
     "log_weights raises": ("failed", "ok", "RuntimeError: log_weights has no paint left"),
     "decode raises": ("failed", "ok", "RuntimeError: decode has no paint left"),

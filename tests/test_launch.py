@@ -18,10 +18,13 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reprise.core.protocol import TIERS
+from reprise.launch import executors
+from reprise.launch.plan import Job
 
 from .driving import call, call_here, files, started, statuses, table, wait
 
@@ -109,6 +112,26 @@ def test_an_interruption_stops_at_a_checkpoint_with_exit_code_130(
     assert list(tmp_path.glob("runs/*/checkpoint.pt")), err
     assert call_here(tmp_path, *SLOW)[0] == 0
     assert table(tmp_path) == table(whole)
+
+
+def test_a_signal_while_a_worker_is_started_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds, and who sends one SIGTERM sends no second one."""
+    made: list[str] = []
+
+    class Late(executors._Worker):
+        def __init__(self, job: Job, *others: Any) -> None:
+            super().__init__(job, *others)
+            made.append(job.run.id)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(executors, "_Worker", Late)
+    endless = ("--models", "Sketch,Slow", "--set", "training.steps=100000", "--workers", "2")
+    code, _, err = call_here(tmp_path, "run", "tiny", *endless, "--metrics", "Bound")
+    assert code == 130, err
+    assert "call again to go on" in err
+    assert len(made) == 1
 
 
 @pytest.fixture(scope="module")
