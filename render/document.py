@@ -32,7 +32,7 @@ from ..core.workspace import Workspace
 from . import curves, effects, figures, galleries
 from .drawing import Drawn
 from .label import ByHand, by_hand
-from .panel import Panel, command_of, panels_of
+from .panel import Panel, command_of, panels_of, precision_of
 from .table import (
     Entry,
     Pivot,
@@ -208,12 +208,25 @@ def report_on(
             done.result()
     pages += [page(subject, table_of(subject.name), ()) for subject in others]
     pages.sort(key=_place)
+    total, not_run = overall(made.table for made in pages), _not_run(pages)
     for name, template in (("index.html", "index.html.j2"), ("README.md", "index.md.j2")):
-        total = overall(made.table for made in pages)
-        text = render(template, pages=pages, tier=_tier(tier), bar_of=_bar, overall=total)
+        text = render(
+            template, pages=pages, tier=_tier(tier), bar_of=_bar, overall=total, not_run=not_run
+        )
         write_text(folder / name, text)
         written.append(folder / name)
     return written
+
+
+def _not_run(pages: Sequence[Page]) -> str:
+    """One sentence about the published numbers of protocols that have no page; "" if there are none."""
+    counts = {
+        name: len(published(name))
+        for name in names()
+        if name not in {p.subject.name for p in pages}
+    }
+    said = [f"{name} ({count})" for name, count in counts.items() if count]
+    return f"No run yet of protocols with published numbers: {', '.join(said)}." if said else ""
 
 
 def page(
@@ -246,6 +259,10 @@ def page(
         warnings.append(
             f"Tier {table.tier} makes {part} of the {whole} cells; name models or datasets to get others."
         )
+    if len(precisions := sorted({row.precision for row in rows if row.steps})) > 1:
+        warnings.append(
+            f"Trained in {' and '.join(precisions)}; the command of each cell says in which."
+        )
     if any(row.dirty for row in rows):
         warnings.append("Some numbers were measured with uncommitted changes in the code.")
     warnings += _trained_twice(rows)
@@ -255,7 +272,7 @@ def page(
         table=table,
         drawn=tuple(drawn),
         warnings=tuple(warnings),
-        command=f"run_protocol {subject.name} --tier {table.tier}",
+        command=" ".join(["run_protocol", subject.name, "--tier", table.tier, *precision_of(rows)]),
         provenance=tuple(_provenance(rows)),
         panels=panels_of(table, kept or {}, sheets or {}),
         ledger=tuple(

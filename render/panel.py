@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from .curves import Chart, charts_of
 from .drawing import Drawn
 from .table import Entry, ResultTable
 
-__all__ = ["Difference", "Panel", "command_of", "panels_of"]
+__all__ = ["Difference", "Panel", "command_of", "panels_of", "precision_of"]
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -113,7 +114,16 @@ def command_of(table: ResultTable, entry: Entry) -> str:
         value = "none" if value == "None" else value
         words += ["--set", f"{key if '.' in key else f'model.{key}'}={value}"]
     seeds = max([row.seed + 1 for row in entry.rows], default=table.seeds)
-    return shlex.join([*words, "--seeds", str(seeds)])
+    return shlex.join([*words, "--seeds", str(seeds), *precision_of(entry.rows)])
+
+
+def precision_of(rows: Iterable[ResultRow]) -> list[str]:
+    """`--precision` for most of the trainings of these rows, where their device would have taken another."""
+    used = Counter((row.precision, row.device.startswith("cpu")) for row in rows if row.steps)
+    if not used:
+        return []
+    (precision, on_cpu), _ = used.most_common(1)[0]
+    return ["--precision", precision] if precision != ("fp32" if on_cpu else "bf16") else []
 
 
 def _verdict(table: ResultTable, entry: Entry) -> Iterable[tuple[str, str]]:

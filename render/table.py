@@ -311,11 +311,12 @@ def _entry(
         ours, seeds_text = _hole(rows, judgement, pending, seeds, number, notes), ""
     else:
         bound = ">" if any(row.censored for row in rows) else ""
-        spread = f" ± {number(judgement.std)}" if judgement.std is not None else ""
+        varies = judgement.std is not None and not (number.exact and judgement.std == 0)
+        spread = f" ± {number(judgement.std)}" if varies else ""
         ours = Text(f"{bound}{number(judgement.mean)}{spread}")
         seeds_text = f"n={judgement.n}"
-        if data := next((row.stand_in for row in rows if row.stand_in), ""):
-            ours = Text(ours.body, notes.stand_in(data))
+    if data := next((row.stand_in for row in rows if row.stand_in and row.value is not None), ""):
+        ours = Text(ours.body, ours.marks + notes.stand_in(data))
 
     published = difference = margin = Text(NO_VALUE)
     if printed is not None:
@@ -587,16 +588,26 @@ def to_markdown(grid: Grid) -> str:
     )
 
 
+def _caption(table: ResultTable) -> str:
+    """Of what the table is, and what a cell of it says."""
+    says = "ours / published" if table.has_published else "ours"
+    spread = sorted({e.judgement.n for e in table.entries if e.judgement.std is not None})
+    if spread:
+        seeds = " or ".join(map(str, spread))
+        says += f"; mean ± standard deviation over {seeds} seeds, or one seed"
+    return f"{table.protocol.paper}, tier {table.tier}: {says}."
+
+
 def to_latex(table: ResultTable) -> str:
     """The pivot as a booktabs table, to be put into a paper with \\input; needs \\usepackage{booktabs}."""
     grid = pivot_grid(table)
     columns = sum(head.span for head in grid.header[0])
     spec = "l" * grid.labels + "r" * (columns - grid.labels)
     out = [
-        r"% needs \usepackage{booktabs}; a cell reads: ours / published",
+        r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{escape_latex(f'{table.protocol.paper}, tier {table.tier}: ours / published.')}}}",
+        rf"  \caption{{{escape_latex(_caption(table))}}}",
         rf"  \label{{tab:{''.join(c for c in table.name if c.isalnum() or c in '-_:')}}}",
         rf"  \begin{{tabular}}{{{spec}}}",
         r"    \toprule",
