@@ -208,7 +208,9 @@ def report_on(
             done.result()
     pages += [page(subject, table_of(subject.name), ()) for subject in others]
     pages.sort(key=_place)
-    total, not_run = overall(made.table for made in pages), _not_run(pages)
+    total = overall(made.table for made in pages)
+    there = {made.subject.name for made in pages}
+    not_run = _not_run(table_of(name) for name in names() if name not in there)
     for name, template in (("index.html", "index.html.j2"), ("README.md", "index.md.j2")):
         text = render(
             template, pages=pages, tier=_tier(tier), bar_of=_bar, overall=total, not_run=not_run
@@ -218,12 +220,10 @@ def report_on(
     return written
 
 
-def _not_run(pages: Sequence[Page]) -> str:
+def _not_run(tables: Iterable[ResultTable]) -> str:
     """One sentence about the published numbers of protocols that have no page; "" if there are none."""
     counts = {
-        name: len(published(name))
-        for name in names()
-        if name not in {p.subject.name for p in pages}
+        table.name: sum(entry.printed is not None for entry in table.entries) for table in tables
     }
     said = [f"{name} ({count})" for name, count in counts.items() if count]
     return f"No run yet of protocols with published numbers: {', '.join(said)}." if said else ""

@@ -591,10 +591,11 @@ def to_markdown(grid: Grid) -> str:
 def _caption(table: ResultTable) -> str:
     """Of what the table is, and what a cell of it says."""
     says = "ours / published" if table.has_published else "ours"
-    spread = sorted({e.judgement.n for e in table.entries if e.judgement.std is not None})
-    if spread:
-        seeds = " or ".join(map(str, spread))
-        says += f"; mean ± standard deviation over {seeds} seeds, or one seed"
+    counts = sorted({e.judgement.n for e in table.entries if e.judgement.mean is not None})
+    if counts and counts != [1]:
+        seeds = " or ".join(str(count) for count in counts if count > 1)
+        says += f"; mean ± standard deviation over {seeds} seeds"
+        says += ", or one seed" * (counts[0] == 1)
     return f"{table.protocol.paper}, tier {table.tier}: {says}."
 
 

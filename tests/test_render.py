@@ -42,6 +42,7 @@ from reprise.render.drawing import OUTDATED
 from reprise.render.galleries import _alike, _from_sheets, _panels
 from reprise.render.galleries import gallery as gallery_figure
 from reprise.render.latex import escape_latex
+from reprise.render.panel import command_of, precision_of
 from reprise.render.plots import curves
 from reprise.render.table import (
     build,
@@ -93,7 +94,7 @@ def values(protocol: str = "p", **changes: Any) -> list[ResultRow]:
         dirty=False,
         torch="2.13.0",
         device="cpu",
-        precision="float32",
+        precision="fp32",
         steps=1000,
         dataset_spec="scenes(rule='mnist4')",
         data_digest="0123456789ab",
@@ -374,6 +375,39 @@ def test_stand_in_data_is_said_on_the_page_and_in_each_row(tmp_path: Path) -> No
         assert "Tier demo" in text
 
 
+def test_what_a_few_seeds_measured_on_stand_in_data_says_so_too() -> None:
+    some = [row for row in values(stand_in="renders") if row.model == "GNM" and row.seed < 2]
+    table = build("p", TABLE, some, PUBLISHED, "paper")
+    (entry,) = [e for e in table.entries if (e.model, e.metric) == ("GNM", "LL")]
+    assert str(entry.ours).endswith(" (2 of 3 seeds)*")
+    assert "*" in [note.mark for note in table.footnotes]
+
+
+def test_a_command_names_the_precision_that_its_device_would_not_have_taken() -> None:
+    def command(**changes: Any) -> str:
+        table = build("p", TABLE, values(steps=10, **changes), PUBLISHED, "paper")
+        return command_of(table, table.entries[0])
+
+    for device, precision in (("cpu x2 threads", "bf16"), ("NVIDIA H100", "fp32")):
+        assert command(device=device, precision=precision).endswith(f" --precision {precision}")
+    for device, precision in (("cpu x2 threads", "fp32"), ("NVIDIA H100", "bf16")):
+        assert "--precision" not in command(device=device, precision=precision)
+    untrained = values(steps=0, device="cpu", precision="bf16")
+    assert precision_of(untrained) == []
+
+
+def test_the_latex_caption_says_of_how_many_seeds_a_mean_is() -> None:
+    def caption(rows: list[ResultRow], printed: tuple[PublishedValue, ...] = PUBLISHED) -> str:
+        latex = to_latex(build("p", TABLE, rows, printed, "paper"))
+        return latex.partition("\\caption{")[2].partition("}\n")[0]
+
+    one = [row for row in values() if row.seed == 0]
+    assert "over 3 seeds." in caption(values())
+    assert "seeds" not in caption(one)
+    assert "ours / published" in caption(one)
+    assert "published" not in caption(one, ())
+
+
 def test_a_column_of_ours_is_never_headed_by_the_published_label_alone(tmp_path: Path) -> None:
     """The label is the key to what the paper printed; what ours was measured on stands beside it, at every tier."""
     both = {"ARROW": dataset("arrow_room"), **DATASETS}
@@ -599,6 +633,15 @@ def test_the_index_lists_every_protocol_that_has_results_and_no_other(tmp_path: 
     assert text.index("gnm_table1.md") < text.index("gnm_figure2.md")
     assert "of_another_branch" not in text
     assert "0 of 48 published cells equivalent, 48 missing" in text
+
+
+def test_the_index_counts_the_published_numbers_of_what_has_not_been_run(tmp_path: Path) -> None:
+    place = workspace(tmp_path, values("gnm_table1", tier="mini"), "mini", "gnm_table1")
+    report(place, "mini", ["gnm_table1"])
+    index = (place.reports("mini") / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in index.splitlines() if line.startswith("No run yet")]
+    assert "gnm\\_supp\\_table1 (27)" in line
+    assert "gnm\\_table1" not in line.replace("supp\\_table1", "")
 
 
 def test_figures_stay_below_300_kilobytes_and_name_no_day(tmp_path: Path) -> None:
