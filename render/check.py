@@ -104,9 +104,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, in the order of the reference."""
+    """All findings, in the order of the reference. rows: those that were held against it."""
 
     findings: tuple[Finding, ...]
+    rows: tuple[ResultRow, ...] = ()
 
     @property
     def code(self) -> int:
@@ -290,7 +291,7 @@ def check(
     findings += [
         Finding(key, Outcome.NEW, "not in the reference") for key in now if key not in before
     ]
-    return Report(tuple(findings))
+    return Report(tuple(findings), tuple(current))
 
 
 def check_folders(
