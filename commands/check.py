@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -10,10 +12,10 @@ from ..core import protocol as protocols
 from ..core import results
 from ..core.protocol import TIERS, TierName
 from ..core.published import published
-from ..core.results import NoiseRow
+from ..core.results import NoiseRow, ResultRow
 from ..core.workspace import Workspace
 from ._arguments import as_allowance, once
-from ._common import HOLDS, Add, rows_of
+from ._common import HOLDS, Add
 
 
 def add_to(add: Add) -> None:
@@ -69,23 +71,26 @@ def _check(arguments: argparse.Namespace) -> int:
     found = check_folders(current, arguments.against, tolerance, arguments.tier)
     found.write(arguments.junit, arguments.json)
     print(found)
-    for line in _standing(workspace, {finding.key[:2] for finding in found.findings}):
+    for line in _standing(found.rows):
         print(line)
     return found.code
 
 
-def _standing(workspace: Workspace, parts: set[tuple[str, str]]) -> list[str]:
-    """What the verdicts of these (protocol, tier) are now, beside the published values; and of all together."""
+def _standing(rows: Iterable[ResultRow]) -> list[str]:
+    """The verdicts of these rows beside the published values, by protocol and tier; and of all together."""
     from ..render import table
 
+    parts: dict[tuple[str, str], list[ResultRow]] = defaultdict(list)
+    for row in rows:
+        parts[row.protocol, row.tier].append(row)
+    known = {(name, tier) for name in protocols.names() for tier in TIERS}
     tables, lines = [], []
-    for name, tier in sorted(parts):
-        rows = rows_of(workspace, tier, name) if tier in TIERS and name in protocols.names() else []
-        if rows:
-            laid = table.build(name, protocols.load(name)[1], rows, published(name), tier)
-            tables.append(laid)
-            if laid.has_published:
-                lines.append(f"verdicts of {name} ({tier}): {laid.summary}")
+    for name, tier in sorted(parts.keys() & known):
+        protocol = protocols.load(name)[1]
+        laid = table.build(name, protocol, parts[name, tier], published(name), tier)
+        tables.append(laid)
+        if laid.has_published:
+            lines.append(f"verdicts of {name} ({tier}): {laid.summary}")
     total = table.overall(tables)
     return [*lines, f"verdicts of all: {total}"] if len(lines) > 1 else lines
 

@@ -27,7 +27,8 @@ class OrderAgreement:
     agree, disagree: pairs of models; the rest are ties.
     p: how often orders that have nothing to do with each other agree at least as well: over all n! ways to assign our
     numbers to the models (one-sided: the claim is that we order *as* the paper does). least_p: the p of the best order
-    that these ties allow; above 0.05 no order of so few models could convince. None with tau.
+    that these ties allow; above 0.05 no order of so few models could convince. Both are None with tau, and where ties
+    or bounds leave too many ways to count.
     """
 
     n: int
@@ -40,11 +41,15 @@ class OrderAgreement:
     def __str__(self) -> str:
         pairs = self.n * (self.n - 1) // 2
         counted = f"{self.agree} of {pairs} pairs, n={self.n}"
-        if self.tau is None or self.p is None or self.least_p is None:
+        if self.tau is None:
             return f"all tied, {counted}"
-        text = f"τ = {self.tau:+.2f}, {counted}, p = {self.p:.2g}"
-        if self.least_p > ALPHA:
-            text += f" (never below {self.least_p:.2g} with {self.n} models)"
+        text = f"τ = {self.tau:+.2f}, {counted}, "
+        if self.p is None or self.least_p is None:
+            text += "p unknown (too many ties to count)"
+        else:
+            text += f"p = {self.p:.2g}"
+            if self.least_p > ALPHA:
+                text += f" (never below {self.least_p:.2g} with {self.n} models)"
         return text.replace("-", "−")
 
 
@@ -110,26 +115,42 @@ Signs = Sequence[Sequence[int]]
 # Models: 40,320 permutations. More are counted only where one of the orders has ties, but no bounds.
 ENUMERATED = 8
 
+# Counts that `_agreements` may keep: a second or two. 13 models with one tie in each order have 479,232.
+MOST_COUNTS = 1_000_000
+
 
 def _permutation_p(ours: Signs, theirs: Signs) -> tuple[float | None, float | None]:
     """P(agreement >= the one seen) over all permutations, and P(the greatest agreement there is); None: too many."""
-    n = len(ours)
-    seen = sum(ours[i][j] * theirs[i][j] for i, j in itertools.combinations(range(n), 2))
-    if (levels := _levels(ours)) is not None:
-        counts = _agreements(levels, theirs)
-    elif (levels := _levels(theirs)) is not None:
-        counts = _agreements(levels, ours)
-    elif n <= ENUMERATED:
-        both = list(itertools.combinations(range(n), 2))
-        counts = Counter(
-            sum(ours[i][j] * theirs[order[i]][order[j]] for i, j in both)
-            for order in itertools.permutations(range(n))
-        )
-    else:
+    counts = _counts(ours, theirs)
+    if counts is None:
         return None, None
+    both = itertools.combinations(range(len(ours)), 2)
+    seen = sum(ours[i][j] * theirs[i][j] for i, j in both)
     total = counts.total()
     at_least = sum(count for value, count in counts.items() if value >= seen)
     return at_least / total, counts[max(counts)] / total
+
+
+def _counts(ours: Signs, theirs: Signs) -> Counter[int] | None:
+    """How many of the n! ways to shuffle the models agree by so much, exactly; None where they are too many."""
+    n = len(ours)
+    our_levels, their_levels = _levels(ours), _levels(theirs)
+    if our_levels is not None and their_levels is not None:
+        if len(our_levels) == n:
+            return _agreements_with_strict(their_levels)
+        if len(their_levels) == n:
+            return _agreements_with_strict(our_levels)
+    ways = [(our_levels, theirs), (their_levels, ours)]
+    levels, signs = min(ways, key=lambda way: math.inf if way[0] is None else _size(way[1]))
+    if levels is not None and _size(signs) <= MOST_COUNTS:
+        return _agreements(levels, signs)
+    if n > ENUMERATED:
+        return None
+    both = list(itertools.combinations(range(n), 2))
+    return Counter(
+        sum(ours[i][j] * theirs[order[i]][order[j]] for i, j in both)
+        for order in itertools.permutations(range(n))
+    )
 
 
 def _levels(signs: Signs) -> list[int] | None:
@@ -138,6 +159,31 @@ def _levels(signs: Signs) -> list[int] | None:
     if any(row.count(0) != size for row, size in alike.items()):
         return None
     return [alike[row] for row in sorted(alike, key=sum, reverse=True)]
+
+
+def _agreements_with_strict(levels: Sequence[int]) -> Counter[int]:
+    """As `_agreements`, with an order that has no ties.
+
+    The discordant pairs are then the inversions of a word with `levels` letters of each kind. Its generating function
+    is the Gaussian multinomial: the product of 1 - q^i over i <= n, divided by that over i <= size for each level.
+    """
+    n = sum(levels)
+    pairs = math.comb(n, 2) - sum(math.comb(size, 2) for size in levels)  # the rest are ties
+    words = [1] + [0] * pairs  # how many have so many inversions
+    for i in range(1, n + 1):
+        for inversions in range(pairs, i - 1, -1):
+            words[inversions] -= words[inversions - i]
+    for i in (i for size in levels for i in range(1, size + 1)):
+        for inversions in range(i, pairs + 1):
+            words[inversions] += words[inversions - i]
+    ways = math.prod(map(math.factorial, levels))  # to make each word of n models
+    return Counter({pairs - 2 * inversions: ways * count for inversions, count in enumerate(words)})
+
+
+def _size(signs: Signs) -> int:
+    """How many counts `_agreements` may keep: its states times the pairs of models, which bound the agreement."""
+    alike = Counter(tuple(row) for row in signs)
+    return math.prod(count + 1 for count in alike.values()) * math.comb(len(signs), 2)
 
 
 def _agreements(levels: Sequence[int], signs: Signs) -> Counter[int]:

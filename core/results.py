@@ -207,6 +207,24 @@ def read(path: Path, cls: type[T]) -> list[T]:
     return parse(text, cls, str(path))
 
 
+def read_all(paths: Iterable[Path]) -> list[ResultRow]:
+    """The rows of several CSV files. Raises DataError where two of them hold a row of the same cell."""
+    rows: list[ResultRow] = []
+    first: dict[tuple[Any, ...], Path] = {}
+    for path in paths:
+        for row in read(path, ResultRow):
+            cell = (row.protocol, row.tier, *row.key)
+            if cell in first:
+                raise DataError(
+                    f"{first[cell]} and {path} both have a row of {row.protocol} at tier {row.tier} ({row.metric} of "
+                    f"{row.model} on {row.dataset}, seed {row.seed}), and one cell has one row; name the file that is "
+                    "meant, or move the other out of the folder"
+                )
+            first[cell] = path
+            rows.append(row)
+    return rows
+
+
 def parse(text: str, cls: type[T], path: str) -> list[T]:
     """As `read`, of a text that is at hand; path: what it is called."""
     if cls is ResultRow and text and not text.endswith("\n"):

@@ -78,9 +78,14 @@ def row_files(folder: Path) -> list[Path]:
     return sorted(file for file in below.rglob("*.csv") if file.name != NOISE)
 
 
-def of_shard(file: Path) -> bool:
-    """Whether a CSV holds a shard's rows, which stand in its protocol's own file once they are merged."""
-    return file.parent.name == "shards"
+def unsharded(path: Path) -> list[Path]:
+    """The CSVs of rows that `path` names: itself, or those below it but for shards'; none where nothing is.
+
+    A shard's rows stand in its protocol's own file once they are merged, and would count twice.
+    """
+    if not path.is_dir():
+        return [path] if path.exists() else []
+    return [file for file in row_files(path) if file.parent.name != "shards"]
 
 
 def data_root() -> Path:

@@ -31,9 +31,9 @@ from tabulate import tabulate
 
 from ..core.errors import UsageError, unknown
 from ..core.files import write_bytes, write_text
-from ..core.results import NoiseRow, ResultRow, Source, read
+from ..core.results import NoiseRow, ResultRow, Source, read_all
 from ..core.verdict import is_exact, is_share, standard_error
-from ..core.workspace import of_shard, row_files
+from ..core.workspace import unsharded
 
 __all__ = ["CellKey", "Finding", "Outcome", "Report", "Tolerance", "check", "check_folders"]
 
@@ -104,9 +104,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, in the order of the reference."""
+    """All findings, in the order of the reference. rows: those that were held against it."""
 
     findings: tuple[Finding, ...]
+    rows: tuple[ResultRow, ...] = ()
 
     @property
     def code(self) -> int:
@@ -290,7 +291,7 @@ def check(
     findings += [
         Finding(key, Outcome.NEW, "not in the reference") for key in now if key not in before
     ]
-    return Report(tuple(findings))
+    return Report(tuple(findings), tuple(current))
 
 
 def check_folders(
@@ -298,15 +299,14 @@ def check_folders(
 ) -> Report:
     """`check` between result folders: the CSVs below `against` (a folder like results/, or one CSV) with `current`'s.
 
-    tiers: only these, all when empty. Raises UsageError where there is nothing to compare, or a file with itself.
+    tiers: only these, all when empty. Raises UsageError where there is nothing to compare, or a file with itself, and
+    DataError where two files hold a row of the same cell.
     """
     for path in (against, current):
         if not path.exists():
             raise UsageError(f"{path} does not exist; expected a results folder or a CSV file")
-    references = row_files(against) if against.is_dir() else [against]
-    references = [file for file in references if file == against or not of_shard(file)]
-    reference = [row for file in references for row in read(file, ResultRow)]
-    reference = [row for row in reference if not tiers or row.tier in tiers]
+    references = unsharded(against)
+    reference = [row for row in read_all(references) if not tiers or row.tier in tiers]
     if not reference:
         kind = f" of tier {', '.join(tiers)}" if tiers else ""
         raise UsageError(f"{against} holds no results{kind}; expected CSVs as below results/")
@@ -323,8 +323,8 @@ def check_folders(
             f"{min(same)} would be compared with itself; make fresh rows in a folder of their own (`run_protocol "
             "PROTOCOL --root build/again`) and name it here too (`--root build/again`), or name an older copy"
         )
-    rows = [row for file in files for row in read(file, ResultRow)]
-    return check([row for row in rows if (row.tier, row.protocol) in wanted], reference, tolerance)
+    rows = [row for row in read_all(files) if (row.tier, row.protocol) in wanted]
+    return check(rows, reference, tolerance)
 
 
 def _of(folder: Path, wanted: Iterable[tuple[str, str]]) -> list[Path]:

@@ -13,9 +13,9 @@ from tabulate import tabulate
 
 from ..core.errors import UsageError, unknown
 from ..core.protocol import TIERS
-from ..core.results import ResultRow, read
+from ..core.results import ResultRow, read_all
 from ..core.verdict import standard_error
-from ..core.workspace import Workspace, of_shard, row_files
+from ..core.workspace import Workspace, unsharded
 
 __all__ = ["Comparison", "Side", "compare", "select"]
 
@@ -24,11 +24,20 @@ Where = tuple[str, str, str, str]  # protocol, model (empty between models), dat
 
 @dataclass(frozen=True)
 class Side:
-    """What is laid on one side: its heading and its rows. model: whether it is one model of a tier."""
+    """What is laid on one side: its heading and its rows, of one tier. model: whether it is one model of it."""
 
     title: str
     rows: tuple[ResultRow, ...]
     model: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for rows of several tiers, which would pass for seeds of one cell."""
+        tiers = sorted({row.tier for row in self.rows})
+        if len(tiers) > 1:
+            raise UsageError(
+                f"{self.title} holds rows of the tiers {', '.join(tiers)}, and a side has one; name one: {tiers[0]}, "
+                "or a folder or file of it"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,15 +82,16 @@ class Comparison:
 
 def select(workspace: Workspace, text: str) -> Side:
     """What `text` names: a CSV, a folder of CSVs, a tier (`mini`), a protocol of one (`mini/gnm_table1`), or one model
-    of a tier (`mini:GNM`; of the largest tier with results if only `GNM` is given). Raises UsageError if nothing.
+    of a tier (`mini:GNM`; of the largest tier with results if only `GNM` is given). Raises UsageError if nothing, or if
+    rows of several tiers.
     """
     path = Path(text)
     if path.is_file() or path.is_dir():
-        return Side(text, tuple(_read(path)))
+        return Side(text, tuple(read_all(unsharded(path))))
     results = workspace.root / "results"
     tier, _, rest = text.partition("/")
     if tier in TIERS and (not rest or (results / tier / f"{rest}.csv").is_file()):
-        found = _read(results / tier / f"{rest}.csv" if rest else results / tier)
+        found = read_all(unsharded(results / tier / f"{rest}.csv" if rest else results / tier))
         if not found:
             raise UsageError(f"no results at tier {tier}; run_protocol … --tier {tier} makes them")
         return Side(text, tuple(found))
@@ -90,7 +100,7 @@ def select(workspace: Workspace, text: str) -> Side:
     label = label if colon and tier in TIERS else text
     labels: set[str] = set()
     for name in tiers:
-        rows = _read(results / name)
+        rows = read_all(unsharded(results / name))
         labels |= {row.model for row in rows}
         if mine := tuple(row for row in rows if row.model == label):
             return Side(f"{label} ({name})", mine, model=True)
@@ -144,9 +154,3 @@ def _text(rows: Sequence[ResultRow]) -> str:
     spread = f" ± {statistics.stdev(values):.3g}" if len(values) > 1 else ""
     bound = ">" if any(row.censored for row in rows) else ""
     return f"{bound}{mean:.6g}{spread}, n={len(values)}"
-
-
-def _read(path: Path) -> list[ResultRow]:
-    files = row_files(path) if path.is_dir() else [path] if path.is_file() else []
-    files = [file for file in files if file == path or not of_shard(file)]
-    return [row for file in files for row in read(file, ResultRow)]

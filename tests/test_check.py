@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reprise.commands._arguments import as_allowance
-from reprise.core.errors import UsageError
+from reprise.core.errors import DataError, UsageError
 from reprise.core.results import ResultRow, write
 from reprise.core.workspace import Shard, Workspace
 from reprise.render.check import Outcome, Tolerance, check, check_folders
@@ -209,3 +209,41 @@ def test_a_comparison_says_where_the_two_are_not_the_same_quantity(tmp_path: Pat
     sides = [select(Workspace(tmp_path), str(tmp_path / f"{name}.csv")) for name in "abc"]
     assert "different dialects" in str(compare(sides[0], sides[1]))
     assert "different data" in str(compare(sides[0], sides[2]))
+
+
+def test_two_files_with_a_row_of_one_cell_are_no_two_seeds(tmp_path: Path) -> None:
+    """An old copy beside the current file: (100 + 0) / 2 is nobody's mean, and n is not 2."""
+    now, old = tmp_path / "now", tmp_path / "old"
+    current = Workspace(now).results("mini", "p")
+    write(current, [row(value=50.0)], ResultRow)
+    write(Workspace(old).results("mini", "p"), [row()], ResultRow)
+    copy = Workspace(old).results("mini/before", "p")
+    write(copy, [row(value=0.0)], ResultRow)
+    for act in (
+        lambda: select(Workspace(tmp_path), str(old)),
+        lambda: select(Workspace(old), "mini"),
+        lambda: select(Workspace(old), "GNM"),
+        lambda: check_folders(now, old),
+    ):
+        with pytest.raises(DataError, match="LL of GNM on MNIST-4, seed 0") as caught:
+            act()
+        assert str(copy) in str(caught.value)
+        assert str(Workspace(old).results("mini", "p")) in str(caught.value)
+    write(copy, [row(seed=1, value=0.0)], ResultRow)  # another seed, which is what it seems
+    assert len(select(Workspace(tmp_path), str(old)).rows) == 2
+
+
+def test_a_folder_of_two_tiers_is_no_side_of_a_comparison(tmp_path: Path) -> None:
+    """Neither tier is a seed of the other; the check, which tells tiers apart, takes them."""
+    for name in ("now", "old"):
+        for tier, value in {"demo": 1.0, "mini": 100.0}.items():
+            path = Workspace(tmp_path / name).results(tier, "p")
+            write(path, [row(tier=tier, value=value)], ResultRow)
+    place = Workspace(tmp_path / "now")
+    with pytest.raises(UsageError, match=r"rows of the tiers demo, mini, .* name one: demo"):
+        select(place, str(tmp_path / "old"))
+    sides = select(place, "mini"), select(place, str(tmp_path / "old" / "results" / "mini"))
+    (line,) = compare(*sides).lines
+    assert (line.left, line.right) == ("100, n=1", "100, n=1")
+    found = check_folders(tmp_path / "now", tmp_path / "old")
+    assert (len(found.findings), found.code) == (2, 0)

@@ -201,11 +201,11 @@ def test_listing_starts_in_a_blink(tmp_path: Path) -> None:
     assert min(times) < 2.0
 
 
-def _one_row(root: Path, value: float) -> Path:
+def _one_row(root: Path, value: float, tier: str = "demo") -> Path:
     """A results file of GNM's parameter counts, as a run would leave it."""
-    path = root / "results" / "demo" / "gnm_supp_table3.csv"
+    path = root / "results" / tier / "gnm_supp_table3.csv"
     row = ResultRow(
-        protocol="gnm_supp_table3", tier="demo", model="GNM", train="scenes(rule='mnist4')",
+        protocol="gnm_supp_table3", tier=tier, model="GNM", train="scenes(rule='mnist4')",
         dataset="MNIST-4", metric="Parameters", dialect="exact", value=value, n=1, better="neither",
     )  # fmt: skip
     results.write(path, [row], ResultRow)
@@ -234,6 +234,26 @@ def test_check_exits_with_what_it_found(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["check", "--against", str(tmp_path / "nowhere")]) == 3
     assert cli.main(["compare", str(before), "nothing", "--root", str(tmp_path / "now")]) == 3
     assert cli.main(["compare", str(before), "demo:GNM", "--root", str(tmp_path / "now")]) == 0
+
+
+def test_check_prints_the_verdicts_of_the_rows_that_it_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of --current, whatever lies below --root: the published 2.9M there, three parameters here."""
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    for folder, value in ((right, 2_930_708), (wrong, 3), (tmp_path / "before", 3)):
+        _one_row(folder, value, "paper")
+    against = ["check", "--against", str(tmp_path / "before")]
+    for words, said in (
+        (
+            ["--root", str(right), "--current", str(wrong)],
+            "0 of 12 published cells equivalent, 1 d",
+        ),
+        (["--root", str(wrong), "--current", str(right)], "1 of 12 published cells equivalent, 11"),
+        (["--root", str(right)], "1 of 12 published cells equivalent, 11"),
+    ):
+        assert cli.main([*against, *words]) == (0 if str(wrong) == words[-1] else 1)
+        assert said in capsys.readouterr().out
 
 
 def test_check_does_not_call_it_holding_when_a_file_is_compared_with_itself(

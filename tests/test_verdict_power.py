@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from reprise.core.order import order_agreement
+from reprise.core.order import _permutation_p, order_agreement
 from reprise.core.power import (
     MOST_SEEDS,
     difference_power,
@@ -276,6 +277,75 @@ def test_p_is_scipys_where_scipy_knows_it() -> None:
         assert agreement is not None
         assert agreement.p == pytest.approx(expected.pvalue)
         assert agreement.least_p == pytest.approx(1 / math.factorial(n))
+
+
+def tie_patterns(n: int) -> list[list[int]]:
+    """The ranks of n models, in order, with ties of every size at every place: 2^(n - 1) ways."""
+    steps = itertools.product((0, 1), repeat=n - 1)
+    return [[0, *itertools.accumulate(step)] for step in steps]
+
+
+def above(ranks: Any) -> list[list[int]]:
+    return [[(a > b) - (a < b) for b in ranks] for a in ranks]
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6])
+def test_p_is_that_of_all_permutations_for_every_pattern_of_ties(n: int) -> None:
+    """Ties in neither order, in one, in both: the agreements of one permutation after another, all of them kept."""
+    both = list(itertools.combinations(range(n), 2))
+    first, second = (np.array(side) for side in zip(*both, strict=True))
+    orders = np.array(list(itertools.permutations(range(n))))  # (n!, n)
+    for ours in tie_patterns(n):
+        ranks = np.array(ours)
+        signs = np.sign(ranks[first] - ranks[second])
+        for theirs in tie_patterns(n):
+            shuffled = np.array(theirs)[orders]  # (n!, n)
+            found = np.sign(shuffled[:, first] - shuffled[:, second]) @ signs  # (n!,)
+            least = np.mean(found == found.max())
+            for which in {0, len(orders) // 2, len(orders) - 1}:
+                expected = (np.mean(found >= found[which]), least)
+                p = _permutation_p(above(ours), above(shuffled[which].tolist()))
+                assert p == pytest.approx(expected), (ours, shuffled[which])
+
+
+@pytest.mark.parametrize("theirs", [list(range(20)), [0, 0, 0, *range(1, 16), 16, 16]])
+def test_p_of_twenty_models_is_there_at_once(theirs: list[int]) -> None:
+    """Each way to agree best is one of so many that put tied models in another order."""
+    began = time.process_time()
+    agreement = order_agreement(column(list(range(20)), [str(value) for value in theirs]))
+    assert time.process_time() - began < 1
+    assert agreement is not None
+    ties = math.prod(math.factorial(theirs.count(value)) for value in set(theirs))
+    assert agreement.p == agreement.least_p == pytest.approx(ties / math.factorial(20))
+
+
+def test_p_without_ties_is_scipys_for_thirty_models() -> None:
+    random = np.random.default_rng(1)
+    theirs = [value + 10 * random.standard_normal() for value in range(30)]
+    agreement = order_agreement(column(list(range(30)), [str(value) for value in theirs]))
+    expected = stats.kendalltau(range(30), theirs, method="exact", alternative="greater")
+    assert agreement is not None
+    assert agreement.p == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ([i // 2 for i in range(20)], [str(i // 2) for i in range(20)]),
+        (list(range(20)), [*map(str, range(18)), ">9", ">19"]),
+    ],
+)
+def test_too_many_ties_and_bounds_to_count_are_said_to_be_so(
+    ours: list[int], theirs: list[str]
+) -> None:
+    """No page waits for them, and tau is there all the same."""
+    began = time.process_time()
+    agreement = order_agreement(column(ours, theirs))
+    assert time.process_time() - began < 1
+    assert agreement is not None
+    assert agreement.p is agreement.least_p is None
+    assert str(agreement).startswith("τ = +")
+    assert str(agreement).endswith("n=20, p unknown (too many ties to count)")
 
 
 def test_three_models_can_never_convince_and_the_words_say_so() -> None:
