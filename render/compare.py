@@ -7,6 +7,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product, starmap
 from pathlib import Path
 
 from tabulate import tabulate
@@ -131,13 +132,24 @@ def _line(where: Where, left: Sequence[ResultRow], right: Sequence[ResultRow]) -
         difference = means[1] - means[0]
         noise = math.hypot(standard_error(left), standard_error(right))
         errors = abs(difference) / noise if noise > 0 else None
-        if {row.dialect for row in left} != {row.dialect for row in right}:
+        said = [{row.dialect for row in rows} for rows in (left, right)]
+        if said[0] != said[1] and (where[1] or any(starmap(_contradict, product(*said)))):
             note = "different dialects: not the same quantity"
         elif {row.data_digest for row in left} != {row.data_digest for row in right}:
             note = "different data: not the same quantity"
         if note:  # how many standard errors lie between two quantities means nothing
             errors = None
     return Line(where, _text(left), _text(right), difference, errors, note)
+
+
+def _contradict(ours: str, theirs: str) -> bool:
+    """Whether two dialects give one word two meanings. Of two models each may need words that the other has no use
+    for, as GNM says how it scores a presence.
+    """
+    mine, other = (
+        dict(word.split("=", 1) for word in text.split() if "=" in word) for text in (ours, theirs)
+    )
+    return any(mine[key] != other[key] for key in mine.keys() & other.keys())
 
 
 def _mean(rows: Sequence[ResultRow]) -> float | None:

@@ -203,6 +203,20 @@ def test_a_folder_of_results_is_compared_with_measured_noise_in_it(tmp_path: Pat
         assert all(len(side.rows) == 1 for side in sides)  # those of shards would count twice
 
 
+def test_two_models_are_compared_where_their_dialects_do_not_contradict_each_other(
+    tmp_path: Path,
+) -> None:
+    place = Workspace(tmp_path)
+    theirs = row(model="VAE", dialect="particles=100 sigma=0.2")
+    for dialect, comparable in (
+        ("particles=100 sigma=0.2 presence=discrete", True),
+        ("particles=10 sigma=0.2", False),
+    ):
+        write(place.results("mini", "p"), [row(model="GNM", dialect=dialect), theirs], ResultRow)
+        said = str(compare(select(place, "mini:GNM"), select(place, "mini:VAE")))
+        assert ("different dialects" not in said) == comparable
+
+
 def test_a_comparison_says_where_the_two_are_not_the_same_quantity(tmp_path: Path) -> None:
     for name, changes in {"a": {}, "b": {"dialect": "x"}, "c": {"data_digest": "x"}}.items():
         write(tmp_path / f"{name}.csv", [row(**changes)], ResultRow)
