@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, where rows are, and how to say something to a person who waits."""
+"""What the commands share: exit codes, whose rows are meant, and how to say something to a person who waits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Any, Protocol
 
-from ..core import results
-from ..core.results import ResultRow
+from ..core.protocol import TIERS, TierName
+from ..core.results import rows_of
 from ..core.workspace import Workspace
 
 HOLDS, FAILED, INCOMPLETE, USAGE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -20,9 +20,11 @@ class Add(Protocol):
     def __call__(self, name: str, function: Any, text: str, /) -> argparse.ArgumentParser: ...
 
 
-def rows_of(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
-    path = workspace.results(tier, name)
-    return results.read(path, ResultRow) if path.exists() else []
+def tier_of(asked: TierName | None, workspace: Workspace, name: str) -> TierName:
+    """The tier that was asked for, or the largest that has rows of the protocol; the smallest where none has."""
+    if asked is not None:
+        return asked
+    return next((tier for tier in reversed(list(TIERS)) if rows_of(workspace, tier, name)), "demo")
 
 
 def say(text: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from ..core import protocol as protocols
-from ..core.protocol import TIERS, TierName
+from ..core.protocol import TierName
 from ..core.workspace import Workspace
-from ._common import FAILED, HOLDS, Add, Paced, rows_of
+from ._common import FAILED, HOLDS, Add, Paced, tier_of
 
 
 def add_to(add: Add) -> None:
@@ -35,8 +35,7 @@ def _bundle(arguments: argparse.Namespace) -> int:
 
     workspace = Workspace(arguments.root)
     name, _, _ = protocols.load(arguments.protocol)
-    measured = [tier for tier in TIERS if rows_of(workspace, tier, name)]
-    tier = arguments.tier or (measured[-1] if measured else "demo")
+    tier = tier_of(arguments.tier, workspace, name)
     with progress.watched_by(Paced()):
         made = bundle(workspace, name, tier, arguments.out or Path(f"{name}-{tier}.zip"))
     counted = (f"{made.counts[state]} {state}" for state in ("recomputable", "as recorded", "missing"))  # fmt: skip

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 from ..core import protocol as protocols
-from ..core.protocol import TIERS, TierName
+from ..core.protocol import TierName
 from ..core.workspace import Workspace
 from ._arguments import as_count, as_labels
-from ._common import HOLDS, Add, rows_of
+from ._common import HOLDS, Add, tier_of
 
 
 def add_to(add: Add) -> None:
@@ -47,8 +47,7 @@ def _label(arguments: argparse.Namespace) -> int:
             print(file)
         return HOLDS
     name, _, _ = protocols.load(arguments.what)
-    measured = [tier for tier in TIERS if rows_of(workspace, tier, name)]
-    tier = arguments.tier or (measured[-1] if measured else "demo")
+    tier = tier_of(arguments.tier, workspace, name)
     made = export(
         workspace,
         name,

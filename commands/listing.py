@@ -9,8 +9,9 @@ from ..core import protocol as protocols
 from ..core.errors import DataError
 from ..core.protocol import TIERS, Protocol, TierName
 from ..core.published import published
+from ..core.results import rows_of
 from ..core.workspace import Workspace
-from ._common import HOLDS, USAGE, Add, rows_of, say
+from ._common import HOLDS, USAGE, Add, say, tier_of
 
 
 def add_to(add: Add) -> None:
@@ -64,8 +65,7 @@ def _show(arguments: argparse.Namespace) -> int:
     name, protocol, text = protocols.load(arguments.protocol)
     from ..render import table
 
-    measured = [tier for tier in TIERS if rows_of(workspace, tier, name)]
-    tier: TierName = arguments.tier or (measured[-1] if measured else "demo")
+    tier = tier_of(arguments.tier, workspace, name)
     rows = rows_of(workspace, tier, name)
     print(
         f"{name} — {protocol.paper}\n\n{text.strip()}\n\nTier {tier}: {TIERS[tier].description}.\n"

@@ -8,8 +8,9 @@ from typing import get_args
 from ..core import protocol as protocols
 from ..core.errors import DataError
 from ..core.protocol import TIERS, TierName
+from ..core.results import rows_of
 from ..core.workspace import Workspace
-from ._common import HOLDS, USAGE, Add, rows_of, say
+from ._common import HOLDS, USAGE, Add, say
 
 
 def add_to(add: Add) -> None:

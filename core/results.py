@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from .errors import DataError
 from .files import write_text
+from .workspace import Workspace
 
 Status = Literal["ok", "failed", "diverged", "n/a", "not available yet", "missing"]
 
@@ -223,6 +224,12 @@ def read_all(paths: Iterable[Path]) -> list[ResultRow]:
             first[cell] = path
             rows.append(row)
     return rows
+
+
+def rows_of(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
+    """The rows of one protocol at one tier; none where it has not been measured."""
+    path = workspace.results(tier, name)
+    return read(path, ResultRow) if path.exists() else []
 
 
 def parse(text: str, cls: type[T], path: str) -> list[T]:

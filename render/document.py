@@ -24,7 +24,7 @@ from ..core.errors import DataError, UsageError
 from ..core.files import write_bytes, write_text
 from ..core.protocol import TIERS, Deviation, Protocol, Tier, load, names
 from ..core.published import published
-from ..core.results import PublishedValue, ResultRow, read
+from ..core.results import PublishedValue, ResultRow, rows_of
 from ..core.trained import Trained
 from ..core.trained import read as read_trained
 from ..core.verdict import Verdict
@@ -176,13 +176,13 @@ def report_on(
     def table_of(name: str) -> ResultTable:
         subject = at_hand.get(name) or Subject.load(name)
         there = name in at_hand or _is_readable(workspace, tier, name)
-        rows = _rows(workspace, tier, subject.name) if there else []
+        rows = rows_of(workspace, tier, subject.name) if there else []
         return build(subject.name, subject.protocol, rows, subject.published, tier)
 
     with ThreadPoolExecutor(1) as printer:  # typst computes beside Python
         printed = []
         for subject in progress.track(subjects, "report"):
-            rows = _rows(workspace, tier, subject.name)
+            rows = rows_of(workspace, tier, subject.name)
             table = table_of(subject.name)
             runs = workspace.root / "runs"
             drawn = figures.draw_all(table, rows, subject.published, folder, runs)
@@ -308,16 +308,11 @@ def _is_name(text: str) -> bool:
 def _is_readable(workspace: Workspace, tier: str, name: str) -> bool:
     """Whether the rows of a protocol that was not asked for can be read; if not, who was asked for goes without it."""
     try:
-        _rows(workspace, tier, name)
+        rows_of(workspace, tier, name)
     except DataError as error:
         log.warning("left out: %s", error)
         return False
     return True
-
-
-def _rows(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
-    path = workspace.results(tier, name)
-    return read(path, ResultRow) if path.is_file() else []
 
 
 # Where the numbers come from ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from reprise import cli
 from reprise.commands import run
 from reprise.commands._arguments import as_seconds
+from reprise.commands._common import tier_of
 from reprise.core import protocol as protocols
 from reprise.core import results
 from reprise.core.errors import UsageError
@@ -222,6 +223,32 @@ def test_the_report_is_printed_and_its_files_are_named(
     printed = [Path(line) for line in out.splitlines() if line.startswith(str(tmp_path))]
     assert {".csv", ".md", ".html", ".pdf"} <= {path.suffix for path in printed}
     assert all(path.exists() for path in printed)
+
+
+def test_a_damaged_file_of_another_tier_stops_nobody_who_named_a_tier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who names none is told: the damaged file may be of the largest tier that was measured."""
+    _one_row(tmp_path, 2_930_708)
+    damaged = _one_row(tmp_path, 2_930_708, "paper")
+    damaged.write_text(damaged.read_text() + "and a half")
+    name, root = "gnm_supp_table3", ["--root", str(tmp_path)]
+    for words, code in ((["show", name], 0), (["bundle", name], 3), (["label", "export", name], 3)):
+        assert cli.main([*words, *root]) == 3
+        assert str(damaged) in capsys.readouterr().err
+        assert cli.main([*words, "--tier", "mini", *root]) == code  # of which there is nothing
+        assert str(damaged) not in capsys.readouterr().err
+
+
+def test_the_tier_that_is_not_named_is_the_largest_with_rows(tmp_path: Path) -> None:
+    place, name = Workspace(tmp_path), "gnm_supp_table3"
+    assert tier_of(None, place, name) == "demo"
+    for tier in ("demo", "paper", "mini"):
+        _one_row(tmp_path, 2_930_708, tier)
+    assert tier_of(None, place, name) == "paper"
+    assert tier_of("mini", place, name) == "mini"
+    place.results("paper", name).unlink()
+    assert tier_of(None, place, name) == "mini"
 
 
 def test_check_exits_with_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
