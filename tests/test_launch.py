@@ -22,8 +22,12 @@ from pathlib import Path
 import pytest
 
 from reprise.core.protocol import TIERS
+from reprise.core.workspace import Workspace
+from reprise.launch.display import Display
+from reprise.launch.plan import Request, plan
 
 from .driving import call, call_here, files, started, statuses, table, wait
+from .laboratory_cli import installed
 
 STEPS = TIERS["demo"].training["steps"]
 SLOW = ("run", "tiny", "--models", "Slow", "--metrics", "Bound,Bound-4", "--workers", "2")
@@ -279,6 +283,17 @@ def exists(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_display_counts_no_step_of_a_run_that_is_not_trained(tmp_path: Path) -> None:
+    with installed():
+        for metrics, steps in (("Parameters",), 0), (("Bound", "Parameters"), STEPS):
+            (job,) = plan(
+                Request("faulty", "demo", ("Sketch",), (), metrics), Workspace(tmp_path)
+            ).jobs
+            assert Display.of([job], 1).left == {
+                job.run.id: ("laboratory:Sketch", steps, len(metrics))
+            }
 
 
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path: Path) -> None:
