@@ -53,15 +53,13 @@ def _noise(arguments: argparse.Namespace) -> int:
         say(f"{sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs first")
         from ..launch.display import Display
 
-        left = {
-            job.run.id: (job.run.model.name, job.run.recipe.training.steps, len(job.cells))
-            for job in jobs
-        }
-        display = Display(left, place.sized()[0])
+        display = Display.of(jobs, place.sized()[0])
         try:
             outcome = local(jobs, where, place, display)
         finally:
             display.close()
+        for trouble in outcome.troubles:
+            say(f"reprise: {trouble}")
         if outcome.interrupted:
             raise KeyboardInterrupt
 

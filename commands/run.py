@@ -180,8 +180,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if jobs:
         from ..launch.display import Display
 
-        left = {job.run.id: (job.run.model.name, job.steps, len(job.cells)) for job in jobs}
-        display = Display(left, place.sized()[0])
+        display = Display.of(jobs, place.sized()[0])
         try:
             if arguments.executor == "slurm":
                 from ..launch.slurm import slurm

@@ -27,6 +27,7 @@ from ..core.protocol import load, published_path
 from ..core.published import published
 from ..core.results import PublishedValue, ResultRow
 from ..core.workspace import Workspace
+from ..render.artifacts import read_arrays
 from . import crate
 from .crate import Cell, Contents, Digest, Evidence
 from .ties import Ran, Specs, contradictions, read_run
@@ -34,9 +35,6 @@ from .ties import Ran, Specs, contradictions, read_run
 __all__ = ["Bundled", "bundle"]
 
 _ROOT = Path(__file__).resolve().parent.parent
-UNREADABLE: tuple[type[Exception], ...] = (
-    OSError, ValueError, KeyError, EOFError, NotImplementedError, MemoryError, zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
 WHEN = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can say
 
 
@@ -198,15 +196,7 @@ def _identity(row: ResultRow) -> list[Any] | None:
 
 def _arrays(workspace: Workspace, row: ResultRow) -> dict[str, NDArray[Any]]:
     """What was stored beside a cell. Raises DataError unless it is there, whole, and that of the row."""
-    runs = workspace.root / "runs"
-    path = runs / row.artifact
-    if not path.resolve().is_relative_to(runs.resolve()) or not path.is_file():
-        raise DataError(f"runs/{row.artifact} is not there")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except UNREADABLE as error:
-        raise DataError(f"runs/{row.artifact} cannot be read ({error})") from error
+    arrays = read_arrays(workspace.root / "runs", row.artifact)
     for name, array in arrays.items():
         if array.dtype.kind not in crate.KINDS or array.nbytes > crate.MOST_READ // 2:
             raise DataError(

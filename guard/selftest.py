@@ -3,7 +3,7 @@
 Two things guard: the promises (promises.py), and the regression check of a small run against the same run of the code
 as it is, with the noise of other seeds for tolerance. A mutant that neither catches has survived, and is shown.
 No torch here: each mutant has a process of its own, forked from a clean one that has imported torch but none of this
-package, so that the mutated copy is all it ever sees.
+package, so that the mutated copy is all it ever sees. One that takes too long is killed: a mutant that hangs is caught.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tabulate import tabulate
@@ -37,6 +38,7 @@ PARTS = (
 )  # fmt: skip
 PRELOADED = ("torch", "torch._dynamo", "numpy", "scipy.special", "sklearn.datasets", "tabulate")
 LIMIT = 600.0  # seconds that one guard may take on a machine that does other things besides
+HUNG = "it hung"
 
 
 @dataclass(frozen=True)
@@ -80,23 +82,68 @@ def run(mutants: Sequence[Mutant], workers: int = 0) -> Iterator[Guarded]:
         trees = {
             m.name: patched(whole, Path(folder) / f"mutant {i}", m) for i, m in enumerate(mutants)
         }
-        context = _context()
-        with ProcessPoolExecutor(
-            workers or min(cores or 1, 4), context, max_tasks_per_child=1
-        ) as pool:
-            plain = Guarded(*pool.submit(_guarded, "", str(whole), "", "").result(LIMIT))
-            if plain.caught:
-                raise UsageError(
-                    f"the guard finds fault with the code as it is ({plain.promise or plain.check}); "
-                    "mend that first: until then nothing it says of mutants means anything"
-                )
-            waiting = [
-                pool.submit(_guarded, name, str(tree), plain.reference, plain.noise)
-                for name, tree in trees.items()
-            ]
-            for done, ended in enumerate(as_completed(waiting), 1):
-                progress.report("self-test", done, len(waiting))
-                yield Guarded(*ended.result())
+        at_once = workers or min(cores or 1, 4)
+        (plain,) = _guards([("", str(whole), "", "")], at_once)
+        if plain.promise == HUNG:
+            raise UsageError(
+                f"the guard of the code as it is did not end within {LIMIT:.0f} s; "
+                "mend what hangs, or try again when the machine does less besides"
+            )
+        if plain.caught:
+            raise UsageError(
+                f"the guard finds fault with the code as it is ({plain.promise or plain.check}); "
+                "mend that first: until then nothing it says of mutants means anything"
+            )
+        asked = [(name, str(tree), plain.reference, plain.noise) for name, tree in trees.items()]
+        for done, ended in enumerate(_guards(asked, at_once), 1):
+            progress.report("self-test", done, len(asked))
+            yield ended
+
+
+def _guards(asked: Iterable[Asked], workers: int) -> Iterator[Guarded]:
+    """What the guard says of each copy, as they end; one that takes LIMIT seconds is killed."""
+    context, waiting = _context(), list(asked)
+    active: dict[Connection, _Guard] = {}
+    try:
+        while waiting or active:
+            while waiting and len(active) < workers:
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_answer, args=(theirs, *waiting[0]))
+                process.start()
+                theirs.close()
+                active[ours] = _Guard(waiting.pop(0)[0], process, time.monotonic())
+            first = min(guard.began for guard in active.values())
+            heard = wait(list(active), max(0.0, first + LIMIT - time.monotonic()))
+            for pipe, guard in list(active.items()):
+                late = time.monotonic() - guard.began >= LIMIT
+                if pipe in heard or late:
+                    ended = guard.ended(pipe if pipe in heard else None)
+                    del active[pipe]
+                    pipe.close()
+                    yield ended
+    finally:
+        for guard in active.values():
+            guard.process.kill()
+
+
+@dataclass(frozen=True)
+class _Guard:
+    """One guard at work on the copy of a mutant."""
+
+    name: str
+    process: BaseProcess
+    began: float
+
+    def ended(self, pipe: Connection | None) -> Guarded:
+        """What it said in the end; its process is gone then. pipe: None for one that is late."""
+        seconds = time.monotonic() - self.began
+        try:
+            found = Guarded(*pipe.recv()) if pipe else Guarded(self.name, HUNG, seconds=seconds)
+        except EOFError:
+            found = Guarded(self.name, "its process died", seconds=seconds)
+        self.process.kill()
+        self.process.join()
+        return found
 
 
 def copied(source: Path, folder: Path) -> None:
@@ -141,7 +188,7 @@ def table(results: Sequence[Guarded], order: Sequence[Mutant]) -> str:
     )
 
 
-def _context() -> BaseContext:
+def _context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -149,8 +196,15 @@ def _context() -> BaseContext:
     return context
 
 
+Asked = tuple[str, str, str, str]
+"""What `_guarded` is called with."""
 Answer = tuple[str, str, str, float, str, str]
 """The fields of Guarded: an instance would be of the copy's class, which the driver does not know."""
+
+
+def _answer(pipe: Connection, *asked: str) -> None:
+    """The whole life of a guard's process."""
+    pipe.send(_guarded(*asked))
 
 
 def _guarded(name: str, folder: str, reference: str, noise: str) -> Answer:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from .plan import Job
 
 LINE_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -63,6 +67,12 @@ class Display:
                 unit="cell",
                 bar_format="{desc} |{bar}| {n}/{total} cells{postfix}",
             )
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], workers: int, **more: Any) -> Self:
+        """The display of these jobs, none of which has begun. more: what else the class asks for."""
+        left = {job.run.id: (job.run.model.name, job.steps, len(job.cells)) for job in jobs}
+        return cls(left, workers, **more)
 
     def start(self, run: str) -> None:
         """A worker takes the run up."""

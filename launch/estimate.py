@@ -19,6 +19,7 @@ import torch
 from ..core.dataset import Dataset, DatasetInfo, Examples, Split
 from ..core.errors import UsageError
 from ..core.run import Run
+from ..core.spec import SHARES
 from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.engine import keep_freed_memory
@@ -34,7 +35,8 @@ WARM, STEPS, SECONDS = 2, 10, 5.0  # steps not counted, steps counted at most, s
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds_per_step: median. memory: peak bytes of the process, or of the GPU. disk: bytes of the checkpoint.
+    """seconds_per_step: median. memory: peak bytes of the process, or of the GPU. disk: bytes of the checkpoint and of
+    all snapshots that the training will have kept at its end; what its cells store comes on top.
 
     trouble: why it could not be timed, else "". unmade: images that must be drawn before the training can begin; then
     the steps were timed on noise.
@@ -110,7 +112,7 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             unmade = run.data.unmade
             fit(run, engine, Path(folder), stop=stop, data=_Noise(run) if unmade else None)
-            disk = sum(file.stat().st_size for file in Path(folder).iterdir())
+            disk = _weights(run, Path(folder))
     except Exception as error:
         pipe.send(Estimate(0, trouble=sentence(error)))
         return
@@ -121,6 +123,18 @@ def _time_here(pipe: Connection, run: Run, place: Place, threads: int) -> None:
     else:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     pipe.send(Estimate(0, gaps[len(gaps) // 2] if gaps else 0.0, memory, disk, unmade=unmade))
+
+
+def _weights(run: Run, folder: Path) -> int:
+    """Bytes of all weights that the training which began in `folder` leaves at its end; 0 where it has diverged."""
+    path = folder / checkpoint.FILE
+    last = checkpoint.load(path, run)
+    if last is None:
+        return 0
+    one = checkpoint.snapshot(folder, SHARES[0])
+    checkpoint.save(one, run, dataclasses.replace(last, optimizer={}))
+    # A file for each share, also where a short training has the same step for several.
+    return path.stat().st_size + len(SHARES) * one.stat().st_size
 
 
 class _Noise(Dataset):

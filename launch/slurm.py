@@ -497,8 +497,7 @@ class Task:
             signal.signal(number, signal.SIG_IGN)
         warm_up()
         far = _far(workspace, run.id)
-        left = {run.id: (run.model.name, self.job.steps, len(self.job.cells))}
-        display = _Written(left, folder)
+        display = _Written.of([self.job], 1, folder=folder)
         outcome = local(
             [self.job], workspace, self.place, display, signals=Signals(HEARD, signal.SIGINT, False)
         )
@@ -531,8 +530,8 @@ class Task:
 class _Written(Display):
     """A display that also writes, now and then, how far the one run of a task is."""
 
-    def __init__(self, left: dict[str, tuple[str, int, int]], folder: Path) -> None:
-        super().__init__(left, 1, sys.stdout)
+    def __init__(self, left: dict[str, tuple[str, int, int]], workers: int, folder: Path) -> None:
+        super().__init__(left, workers, sys.stdout)
         self.folder, self.written = folder, 0.0
 
     def heard(self, run: str, what: str, done: int, total: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.errors import DataError
 from ..core.results import ResultRow
 
-__all__ = ["Artifacts"]
+__all__ = ["Artifacts", "read_arrays", "stored_at"]
 
 log = logging.getLogger(__name__)
+
+
+def stored_at(runs: Path, artifact: str) -> Path | None:
+    """The file of arrays that a row names below `runs`; None where it is not there, or the row names another place.
+
+    The name alone decides what lies below: the folder of a run may be a link to another disk.
+    """
+    named = Path(artifact)
+    if named.anchor or ".." in named.parts:
+        return None
+    path = runs / named
+    return path if os.path.isfile(path) else None
+
+
+def read_arrays(runs: Path, artifact: str) -> dict[str, NDArray[Any]]:
+    """The arrays that a row names, by name. Raises DataError where they are not there or cannot be read."""
+    path = stored_at(runs, artifact)
+    if path is None:
+        raise DataError(f"runs/{artifact} is not there")
+    try:
+        # numpy closes no file that it opened itself and could not read
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (
+        OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        why = error.strerror if isinstance(error, OSError) else ""
+        raise DataError(f"runs/{artifact} cannot be read ({why or error})") from error
 
 
 class Artifacts(Mapping[tuple[str, str, str, int], Mapping[str, NDArray[Any]]]):
@@ -25,49 +55,33 @@ class Artifacts(Mapping[tuple[str, str, str, int], Mapping[str, NDArray[Any]]]):
 
     def __init__(self, runs: Path, rows: Sequence[ResultRow]) -> None:
         self.named = {row.key: row for row in rows if row.artifact and row.status == "ok"}
-        self._paths = {
-            key: path
+        self._runs = runs
+        self._there = {
+            key: row.artifact
             for key, row in self.named.items()
-            if (path := (runs / row.artifact).resolve()).is_relative_to(runs.resolve())
-            and path.is_file()
+            if stored_at(runs, row.artifact) is not None
         }
         self._read: dict[tuple[str, str, str, int], dict[str, NDArray[Any]]] = {}
 
     def __getitem__(self, key: tuple[str, str, str, int]) -> Mapping[str, NDArray[Any]]:
         if key not in self._read:
             try:
-                # numpy closes no file that it opened itself and could not read
-                with (
-                    self._paths[key].open("rb") as file,
-                    np.load(file, allow_pickle=False) as stored,
-                ):
-                    self._read[key] = {name: stored[name] for name in stored.files}
-            except (
-                OSError,
-                ValueError,
-                KeyError,
-                EOFError,
-                MemoryError,
-                NotImplementedError,
-                zlib.error,
-                zipfile.BadZipFile,
-            ) as error:
-                log.warning(
-                    "%s cannot be read (%s); its images are left out", self._paths[key], error
-                )
+                self._read[key] = read_arrays(self._runs, self._there[key])
+            except DataError as error:
+                log.warning("%s; its images are left out", error)
                 self._read[key] = {}
         return self._read[key]
 
     def __iter__(self) -> Iterator[tuple[str, str, str, int]]:
-        return iter(self._paths)
+        return iter(self._there)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._there)
 
     @property
     def gone(self) -> int:
         """How many arrays the rows name that are not there."""
-        return len(self.named) - len(self._paths)
+        return len(self.named) - len(self._there)
 
     @property
     def source(self) -> str:

@@ -101,6 +101,11 @@ class Page:
     hand_panels: tuple[Panel, ...] = ()
 
     @property
+    def command_anew(self) -> str:
+        """What measures again: where there are rows, the command itself finds nothing to do."""
+        return f"{self.command} --root build/again"
+
+    @property
     def opened(self) -> dict[int, Panel]:
         """id(entry) -> what its number opens, of every entry of the page."""
         return {id(panel.entry): panel for panel in (*self.panels, *self.hand_panels)}
@@ -481,6 +486,7 @@ def _for_print(made: Page, folder: Path) -> dict[str, Any]:
                 "title": drawn.title,
                 "caption": drawn.caption,
                 "stale": drawn.stale,
+                "gone": drawn.gone,
                 "path": "/" + drawn.path.relative_to(folder).as_posix() if drawn.path else "",
             }
             for drawn in made.drawn
@@ -492,6 +498,7 @@ def _for_print(made: Page, folder: Path) -> dict[str, Any]:
         ],
         "footnotes": [[note.mark, note.text] for note in made.table.footnotes],
         "command": made.command,
+        "command_anew": made.command_anew,
         "provenance": [[label, text] for label, text in made.provenance if text],
         "hand": _hand_for_print(made),
         "panels": [_panel_for_print(panel) for panel in made.opened.values() if panel.entry.rows],

@@ -54,12 +54,14 @@ class Drawn:
     """A figure of a page. path: the PNG, None if it could not be drawn and no earlier one stands.
 
     title and caption: what the page says of it. stale: why it may not belong to the rows, or why it is not there.
+    gone: whether it is not there because its arrays, which were measured once, are not.
     """
 
     title: str
     caption: str
     path: Path | None
     stale: str = ""
+    gone: bool = False
 
 
 def short(label: str) -> str:

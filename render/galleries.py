@@ -53,7 +53,7 @@ def drawn(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: Pat
         fresh = "" if stands.source == source else OUTDATED
         return Drawn(title, caption + stands.absent, path, fresh)
     if artifacts.named:
-        return Drawn(title, caption, None, "the stored arrays are no longer there")
+        return Drawn(title, caption, None, "the stored arrays are no longer there", gone=True)
     return Drawn(title, caption, None, "no arrays yet: no cell of this figure has been measured")
 
 

@@ -111,6 +111,28 @@ def test_a_bundle_holds_everything_behind_the_table(laboratory: Path, whole: Pat
     assert files["constraints.txt"] == (ROOT / "constraints.txt").read_bytes()
 
 
+def test_a_run_may_be_a_link_to_another_disk_and_a_row_may_name_no_other_place(
+    laboratory: Path, whole: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(laboratory, tmp_path / "copy")
+    rows = results.read(Workspace(root).results("demo", "tiny"), ResultRow)
+    row = next(row for row in rows if row.artifact)
+    (root / "runs" / row.run).rename(tmp_path / "elsewhere")
+    (root / "runs" / row.run).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    made = bundle(Workspace(root), "tiny", "demo", tmp_path / "linked.zip")
+    assert made.counts["missing"] == 0
+    assert made.path.read_bytes() == whole.read_bytes()
+
+    outside = tmp_path / "elsewhere" / "cells" / f"{row.cell}.npz"
+    for hostile in (str(outside), f"../../elsewhere/cells/{row.cell}.npz"):
+        assert (root / "runs" / hostile).resolve().is_file()
+        changed = [dataclasses.replace(r, artifact=hostile) if r == row else r for r in rows]
+        results.write(Workspace(root).results("demo", "tiny"), changed, ResultRow)
+        made = bundle(Workspace(root), "tiny", "demo", tmp_path / "hostile.zip")
+        assert made.counts["missing"] == 1
+        assert any(why == f"runs/{hostile} is not there" for _, why in made.unmade)
+
+
 def test_what_cannot_be_made_again_is_said_and_the_exit_code_is_2(
     laboratory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

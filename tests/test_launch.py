@@ -23,10 +23,15 @@ from typing import Any
 import pytest
 
 from reprise.core.protocol import TIERS
+from reprise.core.workspace import Workspace
 from reprise.launch import executors
-from reprise.launch.plan import Job
+from reprise.launch.display import Display
+from reprise.launch.estimate import estimates
+from reprise.launch.executors import Place
+from reprise.launch.plan import Job, Request, plan
 
 from .driving import call, call_here, files, started, statuses, table, wait
+from .laboratory_cli import installed
 
 STEPS = TIERS["demo"].training["steps"]
 SLOW = ("run", "tiny", "--models", "Slow", "--metrics", "Bound,Bound-4", "--workers", "2")
@@ -304,12 +309,40 @@ def exists(group: int) -> bool:
     return True
 
 
+def test_a_display_counts_no_step_of_a_run_that_is_not_trained(tmp_path: Path) -> None:
+    with installed():
+        for metrics, steps in (("Parameters",), 0), (("Bound", "Parameters"), STEPS):
+            (job,) = plan(
+                Request("faulty", "demo", ("Sketch",), (), metrics), Workspace(tmp_path)
+            ).jobs
+            assert Display.of([job], 1).left == {
+                job.run.id: ("laboratory:Sketch", steps, len(metrics))
+            }
+
+
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path: Path) -> None:
     code, out, _ = call_here(tmp_path, *SLOW, "--dry-run")
     assert code == 0
     assert "2 cells to do in 1 runs" in out
     assert "peak memory" in out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("steps", [STEPS, 20])  # in the short training several shares are one step
+def test_the_disk_that_a_dry_run_names_is_what_the_run_then_takes(
+    steps: int, tmp_path: Path
+) -> None:
+    place, changes = Workspace(tmp_path), (("training.steps", str(steps)), ("model.latents", "60"))
+    with installed():
+        asked = Request("tiny", "demo", ("Sketch",), (), ("Bound",), changes=changes)
+        ((job, found),) = estimates(plan(asked, place).jobs, place, Place("cpu", workers=1))
+    assert not found.trouble
+    words = [word for key, value in changes for word in ("--set", f"{key}={value}")]
+    only = ("--models", "Sketch", "--metrics", "Bound", "--device", "cpu")
+    code, _, err = call_here(tmp_path, "run", "tiny", *only, *words)
+    assert code == 0, err
+    left = [file for file in place.run(job.run.id).rglob("*") if file.parent.name != "cells"]
+    assert found.disk == pytest.approx(sum(f.stat().st_size for f in left if f.is_file()), rel=0.03)
 
 
 def test_what_a_run_is_can_be_read(whole: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from reprise import cli
 from reprise.core import spec
 from reprise.core.errors import UsageError
 from reprise.core.results import NoiseRow, read
@@ -17,7 +19,7 @@ from reprise.core.workspace import Workspace
 from reprise.launch import work
 from reprise.launch.executors import Place
 from reprise.launch.noise import SOURCES, Part, measure
-from reprise.launch.plan import Request
+from reprise.launch.plan import Request, plan
 from reprise.launch.provenance import Provenance
 from reprise.training.engine import choose
 from reprise.training.fit import Stop
@@ -77,6 +79,20 @@ def test_what_cannot_be_measured_is_said(place: Workspace) -> None:
 
     with pytest.raises(UsageError, match="not measured"):
         measure(ONE, place, Place("cpu"), fail, ["training seed"], 2)
+
+
+def test_why_a_run_could_not_be_made_is_said(
+    place: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job,) = plan(replace(ONE, seeds=1, changes=()), place).jobs
+    in_the_way = place.run(job.run.id) / "output.txt"
+    in_the_way.mkdir(parents=True)
+    asked = ["noise", "tiny", "--models", "Sketch", "--metrics", "Bound", "--sources", "threads"]
+    assert cli.main([*asked, "--root", str(place.root)]) == 3
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("reprise: ")]
+    assert len(told) == 2
+    assert f"cannot write {in_the_way.parent}" in told[0]
+    assert "has no number (it was not measured)" in told[1]
 
 
 def test_the_parts_of_a_test_split_are_disjoint_and_together_the_whole() -> None:

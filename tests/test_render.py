@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import html.parser
+import io
 import os
 import re
 import unicodedata
@@ -36,7 +37,7 @@ from reprise.core.protocol import (
 from reprise.core.published import published
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
-from reprise.render.artifacts import Artifacts
+from reprise.render.artifacts import Artifacts, stored_at
 from reprise.render.document import Subject, report, report_on, to_html_page
 from reprise.render.drawing import OUTDATED
 from reprise.render.galleries import _alike, _from_sheets, _panels
@@ -571,11 +572,29 @@ def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> Non
     assert figure.read_bytes() == drawn
     assert OUTDATED in (place.reports("paper") / "p.md").read_text(encoding="utf-8")
 
-    figure.unlink()
+
+def test_a_figure_whose_arrays_are_gone_is_made_by_measuring_again(tmp_path: Path) -> None:
+    """As in a clone, which has rows and no runs: there the command itself has nothing to do."""
+    place, subject, rows = gallery(tmp_path)
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    folder, command = place.reports("paper"), "run_protocol p --tier paper"
     report_on(place, "paper", [subject])
-    text = (place.reports("paper") / "p.md").read_text(encoding="utf-8")
-    assert "no longer there" in text
-    assert "`run_protocol p --tier paper` makes it" in text
+    markdown, html = ((folder / f"p.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
+    assert (
+        "No figure: the stored arrays are no longer there. "
+        f"`{command} --root build/again` measures again in an empty folder" in markdown
+    )
+    assert "makes it" not in markdown + html
+    assert "measures again in an empty folder" in html
+    assert f"{command} --root build/again" in re.sub("<[^>]*>", "", html)
+
+    missing = [dataclasses.replace(row, status="failed", value=None, artifact="") for row in rows]
+    report_on(workspace(tmp_path, missing), "paper", [subject])
+    markdown, html = ((folder / f"p.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
+    assert "no cell of this figure has been measured" in markdown
+    assert f"`{command}` makes it" in markdown
+    assert "This makes it" in html
+    assert "build/again" not in markdown + html
 
 
 def test_a_gallery_is_renewed_from_the_small_images_of_what_is_gone(tmp_path: Path) -> None:
@@ -609,10 +628,15 @@ def test_a_gallery_is_renewed_from_the_small_images_of_what_is_gone(tmp_path: Pa
 
 def test_a_broken_array_file_does_not_stop_the_report(tmp_path: Path) -> None:
     place, subject, rows = gallery(tmp_path)
-    (tmp_path / "runs/GNM/cells/a.npz").write_bytes(b"PK not a zip")
-    report_on(workspace(tmp_path, rows), "paper", [subject])
-    text = (place.reports("paper") / "p.md").read_text(encoding="utf-8")
-    assert "Without images so far: GNM." in text
+    path = tmp_path / "runs/GNM/cells/a.npz"
+    one_array, locked = io.BytesIO(), bytearray(path.read_bytes())
+    np.save(one_array, np.zeros(3))
+    locked[locked.index(b"PK\1\2") + 8] |= 1  # says that it is encrypted
+    for broken in (b"PK not a zip", one_array.getvalue(), bytes(locked)):
+        path.write_bytes(broken)
+        report_on(workspace(tmp_path, rows), "paper", [subject])
+        text = (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+        assert "Without images so far: GNM." in text
 
 
 def test_arrays_are_read_from_below_runs_only(tmp_path: Path) -> None:
@@ -622,6 +646,21 @@ def test_arrays_are_read_from_below_runs_only(tmp_path: Path) -> None:
     found = Artifacts(tmp_path / "runs", [outside, rows[1]])
     assert list(found) == [rows[1].key]
     assert found.gone == 1
+    for hostile in ("../elsewhere.npz", str(tmp_path / "elsewhere.npz"), "GNM/../../elsewhere.npz"):
+        assert stored_at(tmp_path / "runs", hostile) is None
+    for odd in ("", ".", "GNM", "a\0b", "a" * 10_000):
+        assert stored_at(tmp_path / "runs", odd) is None
+
+
+def test_a_run_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    _, _, rows = gallery(tmp_path)
+    whole = dict(Artifacts(tmp_path / "runs", rows))
+    (tmp_path / "runs" / "GNM").rename(tmp_path / "elsewhere")
+    (tmp_path / "runs" / "GNM").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    found = Artifacts(tmp_path / "runs", rows)
+    assert found.gone == 0
+    for key, arrays in whole.items():
+        assert all(np.array_equal(found[key][name], array) for name, array in arrays.items())
 
 
 def test_the_index_lists_every_protocol_that_has_results_and_no_other(tmp_path: Path) -> None:

@@ -87,6 +87,65 @@ def test_a_survivor_is_shown_and_costs_the_exit_code(
         chosen(["samples are not clampt"])
 
 
+PROMISES_OF_A_COPY = """
+import os, time
+
+def it_ends():
+    {what}
+
+PROMISES = (it_ends,)
+"""
+SMALL_RUNS_OF_A_COPY = """
+def reference():
+    return "rows", "noise"
+
+def moved(before, noise):
+    return ""
+"""
+
+
+def small_package(folder: Path, what: str) -> Path:
+    """A package of which the self-test asks one promise only, which does this."""
+    (folder / "guard").mkdir(parents=True)
+    (folder / "guard" / "promises.py").write_text(PROMISES_OF_A_COPY.format(what=what))
+    (folder / "guard" / "small.py").write_text(SMALL_RUNS_OF_A_COPY)
+    for file in ("__init__.py", "cli.py", "guard/__init__.py"):
+        (folder / file).touch()
+    return folder
+
+
+def test_a_bug_that_hangs_or_kills_is_caught_and_the_others_are_asked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "PARTS", ("guard",))
+    monkeypatch.setattr(selftest, "SOURCE", small_package(tmp_path, "pass"))
+    bugs = {"harmless": "None", "for ever": "time.sleep(1e6)", "dies": "os._exit(7)", "too": "..."}
+    found = selftest.run(
+        [Mutant(name, "guard/promises.py", "pass", how) for name, how in bugs.items()], 1
+    )
+    assert not next(found).caught
+    monkeypatch.setattr(selftest, "LIMIT", 2.0)  # what starts first has waited for torch
+    hung = next(found)
+    assert (hung.name, hung.promise, hung.caught) == ("for ever", "it hung", True)
+    monkeypatch.undo()
+    assert [(one.name, one.promise, one.caught) for one in found] == [
+        ("dies", "its process died", True), ("too", "", False),
+    ]  # fmt: skip
+
+
+def test_a_guard_that_hangs_on_the_code_as_it_is_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(selftest, "PARTS", ("guard",))
+    monkeypatch.setattr(selftest, "SOURCE", small_package(tmp_path, "time.sleep(1e6)"))
+    monkeypatch.setattr(selftest, "LIMIT", 1.0)
+    monkeypatch.setattr(selftest, "chosen", lambda _: [])
+    assert cli.main(["self-test"]) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("reprise: the guard of the code as it is did not end within 1 s; mend ")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_bugs_are_caught_for_real() -> None:

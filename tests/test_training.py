@@ -326,3 +326,16 @@ def test_training_leaves_the_callers_generator_and_settings_alone(tmp_path: Path
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_settings_of_torch_are_as_before_once_an_engine_has_computed(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cudnn = torch.backends.cudnn
+    names = ("deterministic", "benchmark", "allow_tf32")
+    for name in names:
+        monkeypatch.setattr(cudnn, name, before)
+    with engine.computing(CPU):
+        assert [getattr(cudnn, name) for name in names] == [True, False, False]
+    assert [getattr(cudnn, name) for name in names] == [before] * 3

@@ -256,6 +256,7 @@ def computing(engine: Engine) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         _deterministic.fill_uninitialized_memory,
+        torch.backends.cudnn.deterministic,
         torch.backends.cudnn.benchmark,
         torch.backends.cudnn.allow_tf32,
     )
@@ -276,8 +277,9 @@ def computing(engine: Engine) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1], warn_only=before[2])
         _deterministic.fill_uninitialized_memory = before[3]
-        torch.backends.cudnn.benchmark = before[4]
-        torch.backends.cudnn.allow_tf32 = before[5]
+        torch.backends.cudnn.deterministic = before[4]
+        torch.backends.cudnn.benchmark = before[5]
+        torch.backends.cudnn.allow_tf32 = before[6]
 
 
 def keep_freed_memory() -> bool:
