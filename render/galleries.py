@@ -36,7 +36,7 @@ def drawn(table: ResultTable, protocol: Gallery, artifacts: Artifacts, path: Pat
     source = artifacts.source
     panels, stands = _panels(table, protocol, artifacts), remembered(path)
     small = _from_sheets(table, protocol, path.parent / "cells", panels) if artifacts.gone else {}
-    panels = _alike({**panels, **small})
+    panels = _alike(_cut_to(small, {**panels, **small}))
     # What stands is as good as its arrays were; sheets are for one that other rows have outdated, and lose it nothing
     # that it remembers.
     worse = stands is not None and (
@@ -75,8 +75,8 @@ def _from_sheets(
 ) -> Panels:
     """The panels whose arrays are gone, from the small sheets of their cells in `folder`: ten images at most."""
     panels: Panels = {}
-    if protocol.array == "grid" and (protocol.rows > SHEET[0] or protocol.columns > SHEET[1]):
-        return panels  # a sheet holds no more than a corner of it
+    if protocol.array == "grid" and protocol.columns > SHEET[1]:
+        return panels  # a sheet holds its first rows, but no whole one of them
     for entry in table.entries:
         key = (entry.model, entry.dataset)
         row = next((row for row in entry.rows if row.artifact and row.status == "ok"), None)
@@ -116,6 +116,12 @@ def _cut(path: Path) -> NDArray[np.uint8] | None:
                 ]  # fmt: skip
                 return np.array(cut).transpose(0, 1, 4, 2, 3)
     return None
+
+
+def _cut_to(small: Panels, panels: Panels) -> Panels:
+    """No panel with more rows than what is left of those whose arrays are gone: the rest of the page would be blank."""
+    rows = max((tiles.shape[0] for tiles in small.values()), default=None)
+    return {key: tiles[:rows] for key, tiles in panels.items()}
 
 
 def _alike(panels: Panels) -> Panels:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from reprise.core.files import write_bytes
 from reprise.core.protocol import (
@@ -40,7 +41,7 @@ from reprise.core.workspace import Workspace
 from reprise.render.artifacts import Artifacts, stored_at
 from reprise.render.document import Subject, report, report_on, to_html_page
 from reprise.render.drawing import OUTDATED
-from reprise.render.galleries import _alike, _from_sheets, _panels
+from reprise.render.galleries import _alike, _cut_to, _from_sheets, _panels
 from reprise.render.galleries import gallery as gallery_figure
 from reprise.render.latex import escape_latex
 from reprise.render.panel import command_of, precision_of
@@ -550,6 +551,15 @@ def test_panels_of_a_gallery_are_as_large_as_its_largest_and_can_stand_below_eac
         heads = [axis.get_title() for axis in figure.axes if axis.get_title()]
         assert heads == ([] if stacked else list(DATASETS))
         assert all(axis.images or axis.texts for axis in figure.axes)
+
+
+def test_no_panel_is_longer_than_what_is_left_of_others() -> None:
+    def tiles(rows: int) -> NDArray[np.uint8]:
+        return np.zeros((rows, 3, 8, 8, 1), np.uint8)
+
+    whole, left = {("GNM", "MNIST-4"): tiles(6)}, {("GNM", "MNIST-10"): tiles(2)}
+    assert {len(panel) for panel in _cut_to(left, {**whole, **left}).values()} == {2}
+    assert len(_cut_to({}, whole)["GNM", "MNIST-4"]) == 6
 
 
 def test_a_gallery_whose_arrays_are_gone_keeps_its_figure(tmp_path: Path) -> None:
