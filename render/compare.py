@@ -88,7 +88,12 @@ def select(workspace: Workspace, text: str) -> Side:
     """
     path = Path(text)
     if path.is_file() or path.is_dir():
-        return Side(text, tuple(read_all(unsharded(path))))
+        rows = tuple(read_all(unsharded(path)))
+        if not rows:
+            raise UsageError(
+                f"{text} holds no rows; expected a CSV of results, or a folder of them"
+            )
+        return Side(text, rows)
     results = workspace.root / "results"
     tier, _, rest = text.partition("/")
     if tier in TIERS and (not rest or (results / tier / f"{rest}.csv").is_file()):

@@ -217,6 +217,11 @@ def test_two_models_are_compared_where_their_dialects_do_not_contradict_each_oth
         assert ("different dialects" not in said) == comparable
 
 
+def test_a_folder_without_results_is_no_side_of_a_comparison(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no rows; expected a CSV of results"):
+        select(Workspace(tmp_path), str(tmp_path))
+
+
 def test_a_comparison_says_where_the_two_are_not_the_same_quantity(tmp_path: Path) -> None:
     for name, changes in {"a": {}, "b": {"dialect": "x"}, "c": {"data_digest": "x"}}.items():
         write(tmp_path / f"{name}.csv", [row(**changes)], ResultRow)
