@@ -128,10 +128,17 @@ class Display:
         ]
         return max(sum(jobs) / self.workers, max(jobs, default=0.0))
 
+    def about(self) -> str:
+        """What is left, in words; until a cell has been timed, of the training alone."""
+        remaining = self.remaining()
+        untimed = not self.count and any(cells for _, _, cells in self.left.values())
+        if remaining is None or (untimed and remaining < 1):
+            return "no estimate yet"
+        return f"about {duration(remaining)} left" + " before anything is measured" * untimed
+
     def tick(self) -> None:
         """Redraw, if it is time."""
-        remaining = self.remaining()
-        about = f"about {duration(remaining)} left" if remaining is not None else "no estimate yet"
+        about = self.about()
         if self.whole is not None:
             self.whole.n = self.cells_done
             self.whole.set_description_str(

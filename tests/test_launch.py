@@ -309,6 +309,18 @@ def exists(group: int) -> bool:
     return True
 
 
+def test_a_display_promises_no_end_before_a_cell_has_been_timed() -> None:
+    shown = Display({"a": ("m", 100, 2)}, 1)
+    assert shown.about() == "no estimate yet"
+    shown.start("a")
+    shown.pace["m"] = 3.0
+    assert shown.about() == "about 5 min left before anything is measured"
+    shown.left["a"] = ("m", 0, 2)
+    assert shown.about() == "no estimate yet"
+    shown.spent, shown.count = 40.0, 1
+    assert shown.about() == "about 80 s left"
+
+
 def test_a_display_counts_no_step_of_a_run_that_is_not_trained(tmp_path: Path) -> None:
     with installed():
         for metrics, steps in (("Parameters",), 0), (("Bound", "Parameters"), STEPS):
