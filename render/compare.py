@@ -88,12 +88,12 @@ def select(workspace: Workspace, text: str) -> Side:
     """
     path = Path(text)
     if path.is_file() or path.is_dir():
-        rows = tuple(read_all(unsharded(path)))
-        if not rows:
+        held = read_all(unsharded(path))
+        if not held:
             raise UsageError(
                 f"{text} holds no rows; expected a CSV of results, or a folder of them"
             )
-        return Side(text, rows)
+        return Side(text, tuple(held))
     results = workspace.root / "results"
     tier, _, rest = text.partition("/")
     if tier in TIERS and (not rest or (results / tier / f"{rest}.csv").is_file()):
