@@ -306,6 +306,8 @@ def _entry(
     judgement = judge(rows, printed, tier=tier, seeds=seeds)
     # A cell without a published value is written as those of its metric are.
     unit = "%" if percent else ""
+    if decimals is None and judgement.std and not percent:
+        decimals = _decimals_of(judgement.std)
     number = _Number(printed.printed if printed else unit, decimals, is_exact(rows))
     if judgement.mean is None:
         ours, seeds_text = _hole(rows, judgement, pending, seeds, number, notes), ""
@@ -392,6 +394,11 @@ class _Number:
         if signed and not text.strip("+-0.%"):
             text = text[1:]  # neither +0 nor -0
         return text.replace("-", "−")
+
+
+def _decimals_of(std: float) -> int:
+    """Decimals that write a standard deviation with two significant digits: what lies beyond says nothing."""
+    return min(max(1 - math.floor(math.log10(std)), 0), 6)
 
 
 def _short(value: float) -> str:

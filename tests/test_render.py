@@ -360,6 +360,24 @@ def test_numbers_carry_the_digits_that_the_paper_prints() -> None:
     assert found["LL"].verdict.body == "equivalent"
 
 
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [
+        ((0.0479, 0.0485, 0.0490), "0.04847 ± 0.00055"),
+        ((21.9, 8.22, 10.6), "13.6 ± 7.3"),
+        ((1500, 1510, 1490), "1500 ± 10"),
+    ],
+)
+def test_where_the_paper_prints_nothing_the_spread_decides_the_digits(
+    seen: tuple[float, ...], shown: str
+) -> None:
+    rows = [row for row in values() if (row.model, row.metric) == ("GNM", "LL")]
+    rows = [dataclasses.replace(row, value=value) for row, value in zip(rows, seen, strict=True)]
+    table = build("p", TABLE, rows, (), "paper")
+    (entry,) = [entry for entry in table.entries if entry.has_number]
+    assert str(entry.ours) == shown
+
+
 def test_stand_in_data_is_said_on_the_page_and_in_each_row(tmp_path: Path) -> None:
     rows = values(tier="demo", stand_in="scikit-learn's digits")
     rows = [row for row in rows if row.seed == 0]
