@@ -27,6 +27,8 @@ from .ties import Ran, Specs, of_label, owns, same
 
 __all__ = ["Known", "differences"]
 
+# A data set of a hostile bundle, or one that is not installed, may fail in many ways.
+NOT_TOLD = (UsageError, ImportError, ValueError, TypeError, LookupError, ArithmeticError)
 _training = declared("model", f"{__package__.rpartition('.')[0]}.core.model:Training")
 assert _training is not None
 _TRAINING = _training.options.keys()  # what is no option of a config
@@ -67,12 +69,12 @@ class Known:
         return found if self._version(found, specs) == cell.identity[3][1] else None
 
     def _version(self, found: Declared, specs: Specs) -> object:
-        """Of a metric on a data set: `Metric.version_on`."""
-        raised = found.attributes.get("raised")
-        if isinstance(raised, dict) and raised:
-            with contextlib.suppress(UsageError):
-                return raised.get(self._info(specs.dataset).name, found.attributes.get("version"))
-        return found.attributes.get("version")
+        """Of a data set, or of a metric on one: `Metric.version_on`."""
+        version, raised = found.attributes.get("version"), found.attributes.get("raised")
+        if isinstance(raised, Mapping) and raised:
+            with contextlib.suppress(*NOT_TOLD):
+                return raised.get(self._info(specs.dataset).name, version)
+        return version
 
     def _of_metric(
         self, row: ResultRow, specs: Specs, cell: Cell, metric: Declared
@@ -107,7 +109,7 @@ class Known:
                 self._info(specs.train).standing_in("train"),
                 self._info(specs.dataset).standing_in(*cast(tuple[Split, ...], reads)),
             )
-        except (UsageError, ImportError, ValueError, TypeError, LookupError, ArithmeticError) as error:  # fmt: skip
+        except NOT_TOLD as error:
             yield f"which images stood in for the published ones cannot be told here: {error}"
             return
         expected = ", ".join(dict.fromkeys(name for name in names if name))
@@ -133,10 +135,7 @@ class Known:
         _, evaluation, *measured = cell.identity[:4]
         for mine, (_, version, differing) in zip((specs.dataset, specs.metric), measured, strict=True):  # fmt: skip
             found = declared(mine.kind, mine.name)
-            if found is None:
-                continue
-            known = found.attributes.get("version")
-            if version != (self._version(found, specs) if mine.kind == "metric" else known):
+            if found is None or self._version(found, specs) != version:
                 continue
             for key, value in mine.options:
                 default = found.options.get(key, MISSING)
