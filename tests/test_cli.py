@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ BAD = {
     "the protocol has a row of that name": ["run", "tiny", "--model", "Slow=laboratory:Sketch"],
     "Mute.log_weights(x, 3) has shape (2,); expected (3, 2)": ["check-model", "laboratory:Mute"],
     "unknown model 'gmn'; did you mean 'gnm'": ["check-model", "gmn"],
+    "'Two\\rlines'": ["run", "tiny", "--model", "Two\rlines=laboratory:Sketch"],
 }  # fmt: skip
 
 
@@ -160,6 +162,35 @@ def test_a_folder_that_cannot_be_written_is_named(
     err = capsys.readouterr().err
     assert f"cannot write {tmp_path / 'file'}" in err
     assert "--root" in err
+
+
+@pytest.mark.parametrize("command", ["list", "show tiny", "run tiny"])
+def test_what_the_system_refuses_is_one_sentence_too(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that no file system takes; where a person sees a traceback, they take it for a fault of ours."""
+    refused = tmp_path / ("x" * 300)
+    assert cli.main([*command.split(), "--root", str(refused)]) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("reprise: ")
+    assert str(refused) in err
+    assert err.count("\n") == 1
+
+
+def test_a_terminal_that_lacks_a_letter_shows_its_number(tmp_path: Path) -> None:
+    """Dashes, ± and τ stand in what is printed, whatever the locale."""
+    import subprocess
+
+    words = ["show", "gnm_supp_table3", "--root", str(tmp_path)]
+    script = f"import sys, reprise.cli; sys.exit(reprise.cli.main({words!r}))"
+    for encoding, letter in (("latin-1", r"\u2014"), ("utf-8", "—")):
+        shown = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert letter in shown.stdout.decode(encoding)
 
 
 def test_a_damaged_results_file_is_named_and_left_alone(
