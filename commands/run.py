@@ -357,13 +357,16 @@ def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
     from ..launch.display import duration
     from ..launch.estimate import estimates
 
-    lines, seconds, memory, disk, trouble = [], 0.0, 0, 0, False
+    lines, seconds, memory, disk = [], 0.0, 0, 0
     unmade: dict[str, int] = {}
+    untimed: dict[str, list[str]] = {}  # why -> the runs
     workers, threads = place.sized()
     for done, (job, found) in enumerate(estimates(jobs, workspace, place), 1):
         say(f"timed {done} of {len(jobs)}: {job.run.id}")
         seconds, disk = seconds + found.seconds, disk + found.disk
-        memory, trouble = max(memory, found.memory), trouble or bool(found.trouble)
+        memory = max(memory, found.memory)
+        if found.trouble:
+            untimed.setdefault(found.trouble, []).append(job.run.id)
         if found.unmade:
             unmade[str(job.run.dataset)] = found.unmade
         numbers = [
@@ -372,7 +375,7 @@ def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
             mebibytes(found.memory),
         ]
         shown = (
-            [*numbers, mebibytes(found.disk)] if not found.trouble else [found.trouble, "", "", ""]
+            [*numbers, mebibytes(found.disk)] if not found.trouble else ["not timed", "", "", ""]
         )
         lines.append([job.run.id, len(job.cells), found.steps_left, *shown])
     heads = ["run", "cells", "steps left", "s/step", "hours", "memory MiB", "disk MiB"]
@@ -387,7 +390,9 @@ def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
     )
     for data, images in unmade.items():
         print(f"{images:,} images of {data} have to be drawn first; its steps were timed on noise")
-    return USAGE if trouble else HOLDS
+    for why, runs in untimed.items():
+        print(f"not timed, and in none of these numbers: {', '.join(runs)}: {why}")
+    return USAGE if untimed else HOLDS
 
 
 def print_report(workspace: Workspace, tier: TierName, name: str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core import reductions, results, spec
+from ..core.artifacts import read_arrays
 from ..core.errors import DataError, UsageError
 from ..core.files import writing
 from ..core.progress import track
@@ -27,7 +28,6 @@ from ..core.protocol import load, published_path
 from ..core.published import published
 from ..core.results import PublishedValue, ResultRow
 from ..core.workspace import Workspace
-from ..render.artifacts import read_arrays
 from . import crate
 from .crate import Cell, Contents, Digest, Evidence
 from .ties import Ran, Specs, contradictions, read_run
@@ -71,6 +71,11 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
                 f"{source} names a run or cell {folder!r}, and no file of a bundle can be called so; "
                 "name the data set or the model with letters, digits and hyphens and measure again"
             )
+    for row in rows:
+        try:
+            Specs.of(row)
+        except ValueError as error:
+            raise DataError(f"{source}: {crate.label(row)}: {error}; measure it again") from None
     title = docstring.strip().partition("\n")[0] or name
     missing: list[str] = []
     given = _files(workspace, name, tier, rows, missing)

@@ -31,6 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..core import results, spec
+from ..core.artifacts import read_arrays, stored_at
 from ..core.dataset import Dataset, DatasetInfo, Examples, Images, Objects, Split
 from ..core.errors import DataError, UsageError, unknown
 from ..core.metric import Measurement, Metric
@@ -202,14 +203,13 @@ def _evaluated(
 def _per_image(workspace: Workspace, planned: Planned) -> NDArray[np.float64] | None:
     """(N,) values whose mean the number is, where the metric kept one per test image; else None."""
     stored = _stored(workspace, planned)
-    path = workspace.root / "runs" / stored["artifact"]
-    if not stored["artifact"] or not path.is_file():
+    runs = workspace.root / "runs"
+    if not stored["artifact"] or stored_at(runs, stored["artifact"]) is None:
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        if "value" not in arrays:
-            return None
-        values: NDArray[np.float64] = arrays["value"]
-    return values if values.shape == (stored["n"],) and stored["n"] > 1 else None
+    values = read_arrays(runs, stored["artifact"]).get("value")
+    if values is None or values.shape != (stored["n"],) or stored["n"] < 2:
+        return None
+    return values
 
 
 def _stored(workspace: Workspace, planned: Planned) -> dict[str, Any]:

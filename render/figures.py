@@ -8,10 +8,10 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from ..core.artifacts import Artifacts
 from ..core.protocol import Curves, Gallery, Plot
 from ..core.results import PublishedValue, ResultRow
 from . import galleries, plots
-from .artifacts import Artifacts
 from .drawing import OUTDATED, STYLE, Drawn, remembered, save
 from .table import ResultTable
 

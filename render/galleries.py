@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..core.artifacts import Artifacts
 from ..core.protocol import Gallery
-from .artifacts import Artifacts
 from .drawing import FAINT, OUTDATED, Drawn, Memory, on, remembered, save, save_image, short
 from .table import ResultTable
 

@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..core.artifacts import Artifacts
 from ..core.errors import DataError, UsageError, unknown
 from ..core.files import write_text
 from ..core.protocol import Protocol, load
 from ..core.results import PublishedValue, ResultRow, read, write
 from ..core.workspace import BY_HAND, Workspace
-from .artifacts import Artifacts
 from .table import ResultTable, build
 from .templating import render
 

@@ -19,6 +19,7 @@ import torch
 
 from reprise import cli
 from reprise.core import results
+from reprise.core.artifacts import Artifacts
 from reprise.core.errors import DataError, StaleError
 from reprise.core.results import ResultRow
 from reprise.core.run import Run
@@ -28,7 +29,6 @@ from reprise.data import _arrow_archive, _shards
 from reprise.data._archives import unpack
 from reprise.data._shards import Shards
 from reprise.launch import cells
-from reprise.render.artifacts import Artifacts
 from reprise.training import checkpoint, engine
 from reprise.training.fit import fit
 

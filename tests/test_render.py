@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from reprise.core.artifacts import Artifacts, stored_at
 from reprise.core.files import write_bytes
 from reprise.core.protocol import (
     TIERS,
@@ -38,7 +39,6 @@ from reprise.core.protocol import (
 from reprise.core.published import published
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
-from reprise.render.artifacts import Artifacts, stored_at
 from reprise.render.document import Subject, report, report_on, to_html_page
 from reprise.render.drawing import OUTDATED
 from reprise.render.galleries import _alike, _cut_to, _from_sheets, _panels

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import DataError
-from ..core.results import ResultRow
+from .errors import DataError
+from .results import ResultRow
 
 __all__ = ["Artifacts", "read_arrays", "stored_at"]
 
