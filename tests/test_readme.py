@@ -14,6 +14,7 @@ from reprise.launch.contract import check_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+WRITTEN_BY_HAND = ("README.md", "reports/findings.md", "data/README.md")
 
 
 def test_the_model_in_30_lines_keeps_the_contract(
@@ -29,8 +30,10 @@ def test_the_model_in_30_lines_keeps_the_contract(
     assert list(check_model(model("my_lab.tiny:Tiny")))
 
 
-def test_every_number_of_the_results_stands_in_a_committed_row() -> None:
-    blocks = re.findall(r"<!-- rows: (\S+) (\S+) -->\n(.*?)<!-- end -->", README, re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "reports/findings.md"])
+def test_every_number_of_the_results_stands_in_a_committed_row(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- rows: (\S+) (\S+) -->\n(.*?)<!-- end -->", text, re.DOTALL)
     assert blocks
     for (
         path,
@@ -66,6 +69,34 @@ def written(rows: list[ResultRow], like: str) -> str:
     return f"{rows[0].censored}{text}".replace("-", "−")
 
 
-def test_every_file_that_is_named_exists() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_every_factor_of_speed_stands_in_the_benchmark() -> None:
+    benchmark = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    section = README.partition("## How fast")[2].partition("\n## ")[0]
+    _, _, *lines = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(lines) > 10
+    for line in lines:
+        name, bf16, fp32, aim, likelihood, its_aim = (
+            cell.strip() for cell in line.strip("|").split("|")
+        )
+        work = {"GNM, Arrow room": "GNM (Arrow room)", "VAE": "VAE, 128"}.get(name, name)
+        for factor, kind, least in (
+            (bf16, rf"training step of {re.escape(work)}[ ,].* bf16 ", aim),
+            (fp32, rf"training step of {re.escape(work)}[ ,].* fp32", aim),
+            (likelihood, rf"LL of {name} with", its_aim),
+        ):
+            if factor:
+                stated = rf"\| {kind}.*\| {re.escape(factor.strip('*'))}x \(.*\| >= {least}x .*\| (NOT MET|met) "
+                found = [
+                    match for text in benchmark if (match := re.match(stated, text, re.IGNORECASE))
+                ]
+                assert found, (name, factor)
+                assert (found[0][1] == "met") == factor.startswith("**"), (name, factor)
+
+
+@pytest.mark.parametrize("page", WRITTEN_BY_HAND)
+def test_every_file_that_is_named_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#:]+)\)|<img src=\"([^\"]+)\"", text)
+    assert targets
+    for target in map("".join, targets):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
