@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -56,7 +57,10 @@ def plot(table: ResultTable, protocol: Plot) -> Figure:
 
 
 def curves(table: ResultTable) -> Figure:
-    """A panel per dataset and metric: each model's mean over seeds against steps, its single seeds behind it."""
+    """A panel per dataset and metric: each model's mean over seeds against steps, its single seeds behind it.
+
+    Shares, which lie between 0 and 1, have one height in all panels of their metric, to be compared across datasets.
+    """
     models = [label for label, spec in table.protocol.models.items() if spec.trained == 1]
     panels = list(dict.fromkeys((entry.dataset, entry.metric) for entry in table.entries))
     across = min(3, len(panels))
@@ -85,6 +89,8 @@ def curves(table: ResultTable) -> Figure:
         if not axis.lines:
             axis.set_axis_off()
             axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center", color="0.6")
+    for metric in dict.fromkeys(metric for _, metric in panels):
+        _one_height([a for a, (_, its) in zip(axes.flat, panels, strict=False) if its == metric])
     drawn = {
         name: handle
         for axis in axes.flat
@@ -97,6 +103,16 @@ def curves(table: ResultTable) -> Figure:
             known.values(), known, loc="outside lower center", ncols=across, frameon=False
         )
     return figure
+
+
+def _one_height(panels: Sequence[Axes]) -> None:
+    """One y axis for all of them, where what is drawn lies between 0 and 1."""
+    measured = [axis for axis in panels if axis.lines]
+    heights = [np.asarray(line.get_ydata(), float) for axis in measured for line in axis.lines]
+    if measured and all(((ys >= 0) & (ys <= 1)).all() for ys in heights):
+        for axis in measured[1:]:
+            axis.sharey(measured[0])
+        measured[0].autoscale_view()
 
 
 def _line(axis: Axes, rows: Sequence[ResultRow], colour: str, marker: str, model: str) -> None:

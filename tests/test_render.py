@@ -753,6 +753,28 @@ def test_curves_show_what_was_measured_and_say_what_was_not() -> None:
     assert not curves(build("p", protocol, (), (), "paper")).legends
 
 
+def test_shares_have_one_height_on_every_dataset_and_other_numbers_their_own() -> None:
+    base = values()[0]
+    protocol = Curves(
+        paper="Somebody 2020",
+        models=through_training({"GNM": model("gnm")}),
+        datasets={**DATASETS, "MNIST-10": dataset("scenes", rule="mnist10")},
+        metrics={"LL": METRICS["LL"]},
+    )
+    first, second = protocol.datasets
+    for scale, one in ((1.0, True), (100.0, False)):
+        rows = [
+            dataclasses.replace(
+                base, model=label, dataset=where, metric="LL", value=value * scale, steps=steps
+            )
+            for where, most in ((first, 0.9), (second, 0.5))
+            for label, value, steps in (("GNM, 50 %", 0.0, 500), ("GNM", most, 1_000))
+        ]
+        left, right = curves(build("p", protocol, rows, (), "paper")).axes
+        assert (left.get_ylim() == right.get_ylim()) == one
+        assert left.get_ylim()[1] > 0.9 * scale
+
+
 def test_a_protocol_may_draw_its_own_figure(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
