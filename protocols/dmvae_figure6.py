@@ -42,19 +42,19 @@ def draw(
     published: Sequence[PublishedValue],
     artifacts: Mapping[Any, Mapping[str, Any]],
 ) -> Any:
-    """Early and late beside one another, for every dataset that has images."""
+    """Early, late and, beyond the paper's two, at the end, beside one another, for every dataset that has images."""
     datasets = list(dict.fromkeys(row.dataset for row in rows)) or [DATASET]
     panels = [
         (
-            f"{after(label, share)} of the training",
+            f"{label}\nafter {'the' if share == 1 else f'{share:.0%} of the'} training",
             (after(label, share), dataset, "Slots", 0),
             "grid",
         )
         for dataset in datasets
         for label in MODELS
-        for share in (EARLY, LATE)
+        for share in (EARLY, LATE, 1.0)
     ]
-    return tiles_across(artifacts, panels, 2)
+    return tiles_across(artifacts, panels, 3)
 
 
 # fmt: off
@@ -72,7 +72,7 @@ protocol = Table(
     rows=("dataset", "model"),
     columns=("metric",),
     seeds=3,
-        sizes={tier: ({"dataset": (DATASET,)},) for tier in ("demo", "mini", "paper")},
+    sizes={tier: ({"dataset": (DATASET,)},) for tier in ("demo", "mini", "paper")},
     claims=tuple(
         claim
         for label in MODELS

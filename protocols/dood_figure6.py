@@ -84,10 +84,10 @@ def draw(
         kind = "FID" if array == "samples" else "FID of real images"
         said = []
         if value := theirs.get((label, source, kind)):
-            said.append(f"published {value.printed}")
-        for named in (kind, f"{kind} (domain)"):
+            said.append(f"published {value.printed} (Inception)")
+        for named, features in ((kind, "Inception"), (f"{kind} (domain)", "domain")):
             if mine := ours.get((label, source, named)):
-                said.append(f"ours {' and '.join(mine)}{' (domain)' if named != kind else ''}")
+                said.append(f"ours {', '.join(mine)} ({features})")
         shown = label if array == "samples" else "real"
         title = "\n".join([f"{source}, {shown}", *(said or ["no FID yet"])])
         panels.append((title, (label, source, "Samples", 0), array))

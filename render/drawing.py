@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from ..core.files import write_bytes
@@ -26,6 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT = "#1d1d1f", "#8a8a8f"
 MOST_BYTES = 300_000  # a figure is committed with every report
+GREY = 6  # how far apart, of 255, the channels of what is as good as grey may be
 SHARP = 200  # dots per inch of a figure that stays below that
 OUTDATED = "drawn from earlier or fewer arrays than the rows name"
 
@@ -106,22 +107,40 @@ def save(
     figure: Figure, path: Path, source: str, absent: str = "", panels: Iterable[object] = ()
 ) -> None:
     """Write the figure as PNG, as sharp as MOST_BYTES allows, with what `remembered` will be asked for."""
-    # Software is None: matplotlib would write its version, which is no part of the picture.
-    metadata = {"Software": None, "Source": source, "Description": quote(absent)}
+    text = PngInfo()
+    text.add_text("Source", source)
+    text.add_text("Description", quote(absent))
     if shown := " ".join(quote(repr(key)) for key in panels):
-        metadata["Panels"] = shown
+        text.add_text("Panels", shown)
     if figure.get_layout_engine() is not None:
         figure.set_dpi(SHARP)
         figure.draw_without_rendering()  # lays it out, once: savefig would for its margins and again for the picture
         figure.set_layout_engine("none")
     for dpi in (SHARP, 160, 130, 110, 90, 72):
-        out = io.BytesIO()
+        plain, out = io.BytesIO(), io.BytesIO()
         figure.savefig(
-            out, format="png", dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.08
+            plain,
+            format="png",
+            dpi=dpi,
+            bbox_inches="tight",
+            pad_inches=0.08,
+            pil_kwargs={"compress_level": 0},
         )
+        image = _lean(Image.open(plain))
+        image.save(out, format="png", dpi=(dpi, dpi), pnginfo=text)
         if out.tell() <= MOST_BYTES:
             break
     write_bytes(path, out.getvalue())
+
+
+def _lean(image: Image.Image) -> Image.Image:
+    """Without transparency, and with one channel where it is as good as grey: fewer bytes, or so much sharper."""
+    image = image.convert("RGB")
+    red, green, blue = image.split()
+    most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    least = ImageChops.darker(ImageChops.darker(red, green), blue)
+    coloured = any(ImageChops.subtract(most, least).histogram()[GREY + 1 :])
+    return image if coloured else image.convert("L")
 
 
 def save_image(image: Image.Image, path: Path, memory: Memory) -> None:

@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 
 from reprise.core.artifacts import Artifacts, stored_at
 from reprise.core.files import write_bytes
@@ -40,7 +43,7 @@ from reprise.core.published import published
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
-from reprise.render.drawing import OUTDATED
+from reprise.render.drawing import COLOURS, FAINT, INK, OUTDATED, save
 from reprise.render.galleries import _alike, _cut_to, _from_sheets, _panels
 from reprise.render.galleries import gallery as gallery_figure
 from reprise.render.latex import escape_latex
@@ -720,6 +723,21 @@ def test_figures_stay_below_300_kilobytes_and_name_no_day(tmp_path: Path) -> Non
     assert b"tIME" not in png
 
 
+@pytest.mark.parametrize(("colour", "mode"), [(INK, "L"), (FAINT, "L"), (COLOURS[2], "RGB")])
+def test_a_grey_figure_has_one_channel_and_another_its_colours(
+    colour: str, mode: str, tmp_path: Path
+) -> None:
+    figure = Figure(figsize=(2, 2))
+    figure.add_artist(Rectangle((0.2, 0.2), 0.6, 0.6, color=colour))
+    save(figure, tmp_path / "f.png", "source")
+    with Image.open(tmp_path / "f.png") as image:
+        assert image.mode == mode
+        assert image.info["Source"] == "source"
+        seen = np.asarray(image.convert("RGB"), int)[image.height // 2, image.width // 2]
+    meant = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    assert np.abs(seen - meant).max() <= (0 if mode == "RGB" else 6)
+
+
 def test_a_plot_is_drawn_from_the_numbers_alone(tmp_path: Path) -> None:
     plot = Plot(
         paper="p", models=MODELS, datasets=DATASETS, metrics=METRICS, seeds=3, hue="dataset"
@@ -776,7 +794,6 @@ def test_shares_have_one_height_on_every_dataset_and_other_numbers_their_own() -
 
 
 def test_a_protocol_may_draw_its_own_figure(tmp_path: Path) -> None:
-    from matplotlib.figure import Figure
 
     seen: list[int] = []
 
