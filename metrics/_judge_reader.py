@@ -11,7 +11,7 @@ import copy
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,11 +147,16 @@ def one_thread() -> Iterator[None]:
 def reader_for(glyphs: Glyphs, canvas: int) -> Reader:
     """The reader of these glyphs on a canvas of this side: from the cache, or trained now and kept there.
 
-    Raises DataError if the cached file is not the one that was written.
+    A member of a committee is kept as soon as it is trained, so that a kill costs the one under way. Raises DataError
+    if a cached file is not the one that was written.
     """
     path = cache_folder() / "judge" / f"reader-v{VERSION}-{canvas}-{glyphs.digest}.npz"
     if not path.exists():
-        write_bytes(path, _packed(train(glyphs, canvas)))
+        members = _committee(glyphs)
+        alone = [path.with_suffix(f".{number + 1}-of-{members}") for number in range(members)]
+        write_bytes(path, _packed(train(glyphs, canvas, alone if members > 1 else ())))
+        for kept in alone:
+            kept.unlink(missing_ok=True)
     return _unpacked(path, _committee(glyphs))
 
 
@@ -183,8 +188,11 @@ def _unpacked(path: Path, members: int) -> Reader:
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def train(glyphs: Glyphs, canvas: int) -> Reader:
-    """Train a reader; the same glyphs give the same weights on the same machine."""
+def train(glyphs: Glyphs, canvas: int, alone: Sequence[Path] = ()) -> Reader:
+    """Train a reader; the same glyphs give the same weights on the same machine.
+
+    alone: a file for each member, where it is kept once it is trained, and taken from if it is there.
+    """
     images = _in_windows(glyphs, canvas)
     by_class = [torch.from_numpy(np.flatnonzero(glyphs.label == c)) for c in range(CLASSES)]
     if empty := [c for c, members in enumerate(by_class) if len(members) == 0]:
@@ -195,12 +203,21 @@ def train(glyphs: Glyphs, canvas: int) -> Reader:
     # Its weights are replaced below, and the samples that are judged next must not depend on these draws.
     with seeded(0):
         reader = Reader(_committee(glyphs))
-    ticks = track(range(steps * len(reader.members)), "training the judge")
+        single = Reader(1)
+    kept = {number: file for number, file in enumerate(alone) if file.exists()}
+    ticks = track(range(steps * (len(reader.members) - len(kept))), "training the judge")
     for number in range(len(reader.members)):
+        if number in kept:
+            with seeded(0):
+                reader.members[number] = _unpacked(kept[number], 1).members[0]
+            continue
         seed = stream("judge", VERSION, glyphs.digest, canvas, number)
         # metrics are called without gradients, in inference mode
         with seeded(seed), one_thread(), torch.inference_mode(False), torch.enable_grad():
             reader.members[number] = _member(images, by_class, steps, ticks)
+        if alone:
+            single.members[0] = reader.members[number]
+            write_bytes(alone[number], _packed(single))
     next(ticks, None)  # the bar is full
     return reader.eval()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from torch import nn
 
 from reprise.core.dataset import Dataset, DatasetInfo, Examples, Split
 from reprise.core.errors import DataError, UsageError
@@ -319,6 +321,39 @@ def test_what_is_drawn_next_does_not_depend_on_whether_the_reader_was_kept(
             reader_for(Glyphs(source.patch, source.label), 64)
             drawn.append(torch.rand(8))
     assert torch.equal(*drawn)
+
+
+def test_a_kill_costs_the_member_of_the_committee_that_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_judge_reader, "STEPS", (3, 3))
+    monkeypatch.setattr(_judge_reader, "MANY_GLYPHS", 1)
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path))
+    source = judge_scenes().glyphs("train")
+    glyphs = Glyphs(source.patch, source.label)
+    at_once = train(glyphs, 64).digest
+    member, trained = _judge_reader._member, 0
+
+    def killed_at(most: int) -> Callable[..., nn.Module]:
+        def one(*arguments: Any) -> nn.Module:
+            nonlocal trained
+            if trained == most:
+                raise KeyboardInterrupt
+            trained += 1
+            return member(*arguments)
+
+        return one
+
+    drawn = []
+    for most in (2, 3, 4, 4):
+        monkeypatch.setattr(_judge_reader, "_member", killed_at(most))
+        with seeded(5), contextlib.suppress(KeyboardInterrupt):
+            reader = reader_for(glyphs, 64)
+            drawn.append(torch.rand(8))
+        assert trained == most
+    assert reader.digest == at_once
+    assert torch.equal(*drawn)  # with members that were found, and with none left to train
+    assert len(list(tmp_path.glob("judge/*"))) == 1
 
 
 def other_weights(path: Path) -> bytes:
