@@ -8,24 +8,23 @@ the SHA-256 of its pixels) take their place. Whatever kills the work loses the i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core import progress
-from ..core.errors import DataError, UsageError
+from ..core.errors import DataError
 from ..core.files import write_bytes, write_text, writing
+from ..core.locks import locked
 
 SHARD = 500  # images
 # What numpy, zipfile and zlib raise for a damaged archive; the last is an array as large as no image is.
@@ -183,15 +182,12 @@ class Shards:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Nobody else makes these images inside; waits for whoever does."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            while not _try_lock(lock):
-                progress.report(
-                    f"{self.folder.name}: another process makes these images",
-                    self.count - len(self.missing()),
-                    self.count,
-                )
-                time.sleep(1)
+
+        def meanwhile() -> None:
+            what = f"{self.folder.name}: another process makes these images"
+            progress.report(what, self.count - len(self.missing()), self.count)
+
+        with locked(self.folder / "lock", meanwhile=meanwhile, every=1):
             yield
 
 
@@ -219,13 +215,3 @@ class Mapped:
             here = shard == number
             found[here] = self.parts[number][index[here] % SHARD]
         return found
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UsageError(f"cannot lock {file.name}: {error.strerror}") from error
-    return True

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
-import os
-import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import progress, reductions, results
-from ..core.errors import UsageError
+from ..core import reductions, results
 from ..core.files import write_bytes, write_text
 from ..core.results import ResultRow
 from ..core.workspace import Workspace
@@ -106,46 +101,3 @@ def arrays_are_whole(workspace: Workspace, run: str, cell: str) -> bool:
             return archive.testzip() is None
     except (OSError, ValueError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile):
         return False
-
-
-@contextlib.contextmanager
-def locked(
-    file: Path, waiting: Callable[[str], None] | None = None, stop: Callable[[], bool] | None = None
-) -> Iterator[bool]:
-    """Hold `file` locked; yields False if `stop()` came before the lock did.
-
-    The kernel drops the lock with its process, so nothing stale remains after a kill. waiting: told once who holds it.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {file}: {error.strerror}; choose another folder with --root "
-            "or make this one writable"
-        ) from error
-    with os.fdopen(handle, "r+b") as held:
-        told = False
-        while True:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if waiting is not None and not told:
-                    owner = held.read(32).decode(errors="replace").strip() or "unknown"
-                    waiting(f"waiting for process {owner}, which is working on it")
-                    told = True
-                progress.report("waiting for another process", 0)  # who waits does not hang
-                if stop is not None and stop():
-                    yield False
-                    return
-                time.sleep(0.1)
-        with contextlib.suppress(
-            OSError
-        ):  # the number is for people, not worth failing on a full disk
-            held.truncate(0)
-            os.pwrite(held.fileno(), str(os.getpid()).encode(), 0)
-        try:
-            yield True
-        finally:
-            held.truncate(0)

@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 from ..core import protocol as protocols
 from ..core import results, spec
 from ..core.errors import BrokenCodeError, ContractError, StaleError, UsageError, unknown
+from ..core.locks import locked
 from ..core.metric import Metric
 from ..core.model import Training
 from ..core.protocol import TIERS, Cell, Protocol, TierName
@@ -171,7 +172,7 @@ def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> boo
     the label does not mean any more. Rows stand in the protocol's order, so the same cells give the same bytes.
     """
     path = workspace.results(plan.tier, plan.name, shard)
-    with cells.locked(workspace.root / "runs" / "collect.lock"):
+    with locked(workspace.root / "runs" / "collect.lock"):
         known = Known(workspace, plan.tier, plan.name)
         there = results.read(path, ResultRow) if path.exists() else []
         rows = {row.key: row for row in there}

@@ -16,11 +16,11 @@ from typing import TypeAlias
 from ..core import protocol as protocols
 from ..core import results
 from ..core.errors import DataError, UsageError
+from ..core.locks import locked
 from ..core.protocol import TIERS
 from ..core.results import TIMING, ResultRow
 from ..core.run import Run
 from ..core.workspace import BY_HAND, Shard, Workspace, row_files
-from . import cells
 from .known import DONE, SHARD
 from .plan import Plan, in_order
 
@@ -84,7 +84,7 @@ def merge(workspace: Workspace, paths: Sequence[Path] = ()) -> tuple[list[Merged
     if not any(rows for by_file in found.values() for rows in by_file.values()):
         raise DataError("the files that were named hold no rows; nothing was joined")
     joined, conflicts, all_merged = {}, list[Conflict](), []
-    with cells.locked(workspace.root / "runs" / "collect.lock"):
+    with locked(workspace.root / "runs" / "collect.lock"):
         for (tier, name), by_file in found.items():
             if tier not in TIERS:
                 raise DataError(

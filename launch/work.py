@@ -26,6 +26,7 @@ from ..core import spec
 from ..core.dataset import Dataset
 from ..core.errors import ContractError, DataError, NothingToMeasure, StaleError, UsageError
 from ..core.files import write_text
+from ..core.locks import locked
 from ..core.metric import Measurement, Metric, TrainingMetric
 from ..core.model import GenerativeModel
 from ..core.randomness import seeded
@@ -72,7 +73,7 @@ def work(
         if not job.trains:  # cells are written whole: nobody has to wait for the end of a training
             return working()
         waiting = lambda sentence: tell("note", f"{job.run.id}: {sentence}")  # noqa: E731
-        with cells.locked(folder / "lock", waiting, stop) as mine:
+        with locked(folder / "lock", waiting, stop) as mine:
             return working() if mine else Ended("stopped")
     except UsageError as error:
         tell("trouble", str(error))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..core.dataset import Dataset
 from ..core.errors import DataError, UsageError
-from ..core.files import write_bytes
+from ..core.locks import made_once
 from ..core.progress import track
 from ..core.randomness import seeded, stream
 from ..core.workspace import cache_folder, data_root
@@ -137,8 +137,7 @@ def classifier_for(data: Dataset) -> Classifier:
     digest = sha.hexdigest()[:12]
     path = cache_folder() / "fid" / f"domain-v{VERSION}-{digest}.npz"
     shape = data.info.shape
-    if not path.exists():
-        write_bytes(path, packed(trained(shape, len(names), image, label.reshape(-1), digest)))
+    made_once(path, lambda: packed(trained(shape, len(names), image, label.reshape(-1), digest)))
     return unpacked(path, Classifier(shape, len(names)))
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..core.errors import DataError
-from ..core.files import write_bytes
+from ..core.locks import made_once
 from ..core.progress import track
 from ..core.randomness import seeded, stream
 from ..core.workspace import cache_folder
@@ -209,8 +209,7 @@ def parser_for(room: Room) -> Parser:
     """
     versions = f"v{VERSION}.{_judge_arrow_scenes.VERSION}.{room.version}"
     path = cache_folder() / "judge" / f"arrow-parser-{versions}-{room.canvas}.npz"
-    if not path.exists():
-        write_bytes(path, _packed(train(room, SCHOOLING[room.canvas])))
+    made_once(path, lambda: _packed(train(room, SCHOOLING[room.canvas])))
     return _unpacked(path)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError
 from ..core.files import write_bytes
+from ..core.locks import made_once
 from ..core.progress import track
 from ..core.randomness import seeded, stream
 from ..core.workspace import cache_folder
@@ -151,13 +152,13 @@ def reader_for(glyphs: Glyphs, canvas: int) -> Reader:
     if a cached file is not the one that was written.
     """
     path = cache_folder() / "judge" / f"reader-v{VERSION}-{canvas}-{glyphs.digest}.npz"
+    members = _committee(glyphs)
     if not path.exists():
-        members = _committee(glyphs)
         alone = [path.with_suffix(f".{number + 1}-of-{members}") for number in range(members)]
-        write_bytes(path, _packed(train(glyphs, canvas, alone if members > 1 else ())))
+        made_once(path, lambda: _packed(train(glyphs, canvas, alone if members > 1 else ())))
         for kept in alone:
             kept.unlink(missing_ok=True)
-    return _unpacked(path, _committee(glyphs))
+    return _unpacked(path, members)
 
 
 def _packed(reader: Reader) -> bytes:

@@ -353,7 +353,8 @@ def test_a_kill_costs_the_member_of_the_committee_that_is_under_way(
         assert trained == most
     assert reader.digest == at_once
     assert torch.equal(*drawn)  # with members that were found, and with none left to train
-    assert len(list(tmp_path.glob("judge/*"))) == 1
+    assert len(list(tmp_path.glob("judge/reader*.npz"))) == 1
+    assert not list(tmp_path.glob("judge/*-of-*"))
 
 
 def other_weights(path: Path) -> bytes:

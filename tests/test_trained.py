@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from reprise.core.errors import DataError
+from reprise.core.locks import locked
 from reprise.core.results import ResultRow
 from reprise.core.results import read as read_rows
 from reprise.core.results import write as write_rows
@@ -173,7 +174,7 @@ def test_a_number_that_no_training_was_needed_for_leaves_what_is_kept_of_one(
 def test_a_number_that_no_training_is_needed_for_waits_for_none(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     (job,) = plan(Request("gnm_supp_table3", "demo", ("VAE",), ("MNIST-4",)), place).jobs
-    with cells.locked(place.run(job.run.id) / "lock"):  # somebody trains it
+    with locked(place.run(job.run.id) / "lock"):  # somebody trains it
         ended = work(job, place, choose("cpu"), provenance(), Stop(), lambda kind, text: None)
     assert ended == Ended("finished")
     (planned,) = job.cells
