@@ -31,6 +31,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """As in '1 run' and '2 runs'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def mebibytes(count: int) -> str:
     return f"{count / 2**20:,.0f}"
 

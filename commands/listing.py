@@ -11,7 +11,7 @@ from ..core.protocol import TIERS, Protocol, TierName
 from ..core.published import published
 from ..core.results import rows_of
 from ..core.workspace import Workspace
-from ._common import HOLDS, USAGE, Add, say, tier_of
+from ._common import HOLDS, USAGE, Add, counted, say, tier_of
 
 
 def add_to(add: Add) -> None:
@@ -73,5 +73,6 @@ def _show(arguments: argparse.Namespace) -> int:
     print(table.to_terminal(table.build(name, protocol, rows, published(name), tier)))
     missing = _wanted(name, protocol, tier) - {row.key for row in rows if row.status != "failed"}
     if missing:
-        print(f"\n{len(missing)} cells are missing; `run_protocol {name} --tier {tier}` makes them")
+        call = f"run_protocol {name} --tier {tier}"
+        print(f"\nmissing: {counted(len(missing), 'cell')}; `{call}` makes what is missing")
     return HOLDS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..core.errors import UsageError
 from ..core.workspace import Workspace
-from ._common import HOLDS, INCOMPLETE, Add, say
+from ._common import HOLDS, INCOMPLETE, Add, counted, say
 
 
 def add_to(add: Add) -> None:
@@ -38,11 +38,13 @@ def _merge(arguments: argparse.Namespace) -> int:
         heads = ["protocol", "model", "dataset", "metric", "seed", "column", "says"]
         print(tabulate(lines, heads, disable_numparse=True))
         raise UsageError(
-            f"{len(conflicts)} cells stand in two files that disagree; nothing was written: "
-            "leave out one of the files, or measure these cells again"
+            f"two files disagree about {counted(len(conflicts), 'cell')}; nothing was written: "
+            "leave out one of the files, or measure again"
         )
     for one in merged:
-        print(f"{one.path}: {one.rows} rows, joined from {len(one.files)} files")
+        print(
+            f"{one.path}: {counted(one.rows, 'row')}, joined from {counted(len(one.files), 'file')}"
+        )
     if missing := [f"{shard} of {one.path.stem}" for one in merged for shard in one.missing]:
         say(f"missing: shard {', shard '.join(missing)}")
         return INCOMPLETE

@@ -10,7 +10,7 @@ from ..core import protocol as protocols
 from ..core.protocol import TierName
 from ..core.workspace import Workspace
 from ._arguments import as_count, as_labels
-from ._common import HOLDS, Add, Paced, say
+from ._common import HOLDS, Add, Paced, counted, say
 
 if TYPE_CHECKING:
     from ..launch.executors import Place
@@ -50,7 +50,8 @@ def _noise(arguments: argparse.Namespace) -> int:
     def make(jobs: Sequence[Job], where: Workspace, place: Place) -> None:
         if not jobs:
             return
-        say(f"{sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs first")
+        cells = counted(sum(len(job.cells) for job in jobs), "cell")
+        say(f"first, {cells} to do in {counted(len(jobs), 'run')}")
         from ..launch.display import Display
 
         display = Display.of(jobs, place.sized()[0])

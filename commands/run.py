@@ -27,7 +27,7 @@ from ._arguments import (
     as_whole,
     once,
 )
-from ._common import FAILED, HOLDS, INCOMPLETE, INTERRUPTED, USAGE, Add, mebibytes, say
+from ._common import FAILED, HOLDS, INCOMPLETE, INTERRUPTED, USAGE, Add, counted, mebibytes, say
 
 if TYPE_CHECKING:
     from ..launch.executors import Outcome, Place
@@ -162,11 +162,12 @@ def _run(arguments: argparse.Namespace) -> int:
         say(f"left out: {trouble}")
     for todo in plans:
         say(
-            f"{todo.name} at tier {todo.tier}: {len(todo.cells)} cells, {todo.missing} to do in {len(todo.jobs)} runs"
+            f"{todo.name} at tier {todo.tier}: {counted(len(todo.cells), 'cell')}, {todo.missing} to do in "
+            f"{counted(len(todo.jobs), 'run')}"
         )
     jobs = merged(plans)  # protocols share runs, and runs of all of them are made side by side
     if len(plans) > 1:
-        say(f"all of them: {sum(len(job.cells) for job in jobs)} cells to do in {len(jobs)} runs")
+        say(f"all of them: {_work(jobs)}")
     if arguments.dry_run:
         code = _dry_run(jobs, workspace, place)
         return USAGE if _tell_broken(plans) else code
@@ -312,6 +313,12 @@ def asked_of_slurm(arguments: argparse.Namespace) -> Any:
     return asked
 
 
+def _work(jobs: Sequence[Job]) -> str:
+    """What is to do."""
+    cells = counted(sum(len(job.cells) for job in jobs), "cell")
+    return f"{cells} to do in {counted(len(jobs), 'run')}"
+
+
 def _end(plans: Sequence[Plan], outcome: Outcome) -> int:
     """Say what failed and what is left; a cell that was asked for and has diverged, now or before, is no success."""
     from ..launch.plan import merged
@@ -323,16 +330,14 @@ def _end(plans: Sequence[Plan], outcome: Outcome) -> int:
         print(f"reprise: {trouble}", file=sys.stderr)
     broken = _tell_broken(plans)
     if failed := outcome.failed + broken:
-        say(f"{failed} cells failed; their rows say why, and calling again tries them again")
+        say(f"{counted(failed, 'cell')} failed; the rows say why, and calling again tries again")
     if diverged:
         say(
-            f"{len(diverged)} cells diverged; their rows say where, and calling again changes nothing"
+            f"{counted(len(diverged), 'cell')} diverged; the rows say where, and calling again changes nothing"
         )
     if outcome.stopped or outcome.interrupted:
         why = "interrupted" if outcome.interrupted else "the budget is over"
-        say(
-            f"{why}: {sum(len(job.cells) for job in left)} cells in {len(left)} runs are left; call again to go on"
-        )
+        say(f"{why}: {_work(left)}; call again to go on")
     if outcome.interrupted:
         return INTERRUPTED
     # What failed is tried again by the call that goes on.
@@ -382,10 +387,10 @@ def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:
     if lines:
         print(tabulate(lines, heads, disable_numparse=True))
     at_once = max(1, min(workers, len(lines)))
-    cells = sum(len(job.cells) for job in jobs)
     print(
-        f"{cells} cells to do in {len(lines)} runs; training takes {duration(seconds)} of work, about "
-        f"{duration(seconds / at_once)} with {at_once} workers of {threads} threads; measuring comes on top; "
+        f"{_work(jobs)}; training takes {duration(seconds)} of work, about "
+        f"{duration(seconds / at_once)} with {counted(at_once, 'worker')} of {counted(threads, 'thread')}; "
+        "measuring comes on top; "
         f"peak memory {mebibytes(memory * at_once)} MiB, disk {mebibytes(disk)} MiB"
     )
     for data, images in unmade.items():

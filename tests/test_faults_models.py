@@ -84,7 +84,7 @@ def test_every_fault_is_tried_and_a_healthy_model_beside_them_is_measured(
     assert code == 3  # some break the contract: that is for the user to mend, and told
     told = [line for line in err.splitlines() if line.startswith("reprise: ")]
     assert any("Faulty.loss returned Tensor; expected" in line for line in told)
-    assert "cells failed; their rows say why" in err
+    assert "cells failed; the rows say why" in err
     assert "Traceback" not in err
 
 

@@ -157,6 +157,6 @@ def test_a_cell_that_has_diverged_is_no_success_in_any_later_call(tmp_path: Path
     for _ in range(2):
         code, _, err = call_here(tmp_path, *asked)
         assert code == 1
-        assert "1 cells diverged" in err
+        assert "1 cell diverged" in err
     code, _, err = call_here(tmp_path, "run", "tiny", "--models", "Sketch", "--metrics", "Bound")
     assert code == 0, err

@@ -99,7 +99,7 @@ def test_a_budget_stops_at_a_checkpoint_and_calling_again_goes_on(
             break
         assert code == 2, err  # what a script loops on
         stopped += 1
-        assert "cells in 1 runs are left; call again to go on" in err
+        assert "to do in 1 run; call again to go on" in err
     assert stopped > 0
     assert table(tmp_path) == table(whole)
 
@@ -335,7 +335,7 @@ def test_a_display_counts_no_step_of_a_run_that_is_not_trained(tmp_path: Path) -
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path: Path) -> None:
     code, out, _ = call_here(tmp_path, *SLOW, "--dry-run")
     assert code == 0
-    assert "2 cells to do in 1 runs" in out
+    assert "2 cells to do in 1 run" in out
     assert "peak memory" in out
     assert not list(tmp_path.iterdir())
 
@@ -372,9 +372,9 @@ def test_protocols_asked_for_together_are_one_list_of_runs_and_end_as_one_by_one
     only = ("--models", "Sketch,Sketch (wide)", "--metrics", "Bound,Bound-4")
     code, _, err = call_here(together, "run", "tiny", "twin", *only)
     assert code == 0, err
-    assert "tiny at tier demo: 4 cells, 4 to do in 1 runs" in err
-    assert "twin at tier demo: 4 cells, 4 to do in 1 runs" in err
-    assert "all of them: 4 cells to do in 1 runs" in err
+    assert "tiny at tier demo: 4 cells, 4 to do in 1 run" in err
+    assert "twin at tier demo: 4 cells, 4 to do in 1 run" in err
+    assert "all of them: 4 cells to do in 1 run" in err
     for name in ("tiny", "twin"):
         assert call_here(apart, "run", name, *only)[0] == 0
     ours, theirs = (

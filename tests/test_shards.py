@@ -132,7 +132,7 @@ def test_two_rows_that_disagree_are_shown_and_nothing_is_written(
     assert str(value) in out
     assert first.name in out
     assert second.name in out
-    assert "1 cells stand in two files that disagree; nothing was written" in err
+    assert "two files disagree about 1 cell; nothing was written" in err
     assert not Workspace(tmp_path).results("mini", "gnm_table1").exists()
 
 
