@@ -68,7 +68,7 @@ class ConvDRAW(GenerativeModel[Latents]):
     """See the module."""
 
     # At tier demo it trains in nine variants, and all protocols together have twenty minutes of two cores.
-    tiers: ClassVar = {"demo": {"steps": 120}}
+    tiers: ClassVar = {"demo": {"steps": 120, "time_scale": 0.0012}}
 
     def __init__(self, config: ConvDRAWConfig, data: DatasetInfo) -> None:
         super().__init__(config, data)

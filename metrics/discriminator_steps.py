@@ -82,6 +82,7 @@ class DiscriminatorSteps(Metric):
     def dialect(self) -> str:
         """All of it: no two numbers under different rules can be compared."""
         control = "" if self.control == "none" else f" control={self.control}"
+        control += f" repeats={self.repeats}" if self.repeats > 1 else ""
         return (
             f"batch={self.batch} cap={self.cap} held_out={self.held_out} lr={self.lr:g} pool={self.pool} "
             f"target={self.target:g}{control}"

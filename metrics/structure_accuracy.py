@@ -34,7 +34,7 @@ from ._judge_arrow_rules import Ruling
 from ._judge_arrow_scenes import Room
 from ._judge_finder import find
 from ._judge_reader import Glyphs, Reader, reader_for
-from ._judge_rules import Rule, displacement
+from ._judge_rules import CHARITABLE, Limits, Rule, displacement
 
 __all__ = ["StructureAccuracy"]
 
@@ -78,13 +78,14 @@ class Judge:
     reader: Reader
     rule: Rule
     canvas: int
+    limits: Limits = CHARITABLE
 
     @classmethod
-    def of(cls, data: DigitScenes, rule: Rule | None = None) -> Judge:
+    def of(cls, data: DigitScenes, rule: Rule | None = None, limits: Limits = CHARITABLE) -> Judge:
         """The judge of these scenes, trained on their training digits on first use (45 minutes for MNIST), cached."""
         glyphs = data.glyphs("train")
         reader = reader_for(Glyphs(glyphs.patch, glyphs.label), data.canvas)
-        return cls(reader, rule or data.rule, data.canvas)
+        return cls(reader, rule or data.rule, data.canvas, limits)
 
     @property
     def dialect(self) -> str:
@@ -103,7 +104,9 @@ class Judge:
         if images.dtype != np.uint8 or images.shape[1:] != expected:
             raise ValueError(f"expected uint8 images (N, {expected}); got {images.dtype} {images.shape}")  # fmt: skip
         found = find(images[:, 0], self.reader, threshold)
-        return np.array([displacement(objects, self.rule, self.canvas) for objects in found])
+        return np.array(
+            [displacement(objects, self.rule, self.canvas, self.limits) for objects in found]
+        )
 
     def verdicts(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which images (N, 1, H, W) are right, at the default tolerance and threshold: (N,)."""
@@ -117,20 +120,23 @@ class StructureAccuracy(Metric):
 
     images: samples drawn; 250 as published, 10_000 for precision. tolerance: how far digits that should coincide (once
     mirrored or shifted) may be apart, in pixels of a 128-pixel canvas; people see no less. threshold: brightness of
-    ink. rule: "data" for the data set's own.
+    ink. rule: "data" for the data set's own. plausible, against_none: what a digit can be read as, in favour of the
+    rule (`_judge_rules.Limits`); 0.5 and 1 take each digit for what it most likely is.
 
     Arrays: `verdict` (N,) bool; `displacement` (N,); `interval` (2,), Wilson, 95 %; `curve` (3, 5), the fraction at
     every `curve_threshold` and `curve_tolerance`; `samples`, the first 250, uint8 (250, 1, H, W).
 
-    In the Arrow room tolerance and threshold mean nothing and rule must be "data". Arrays there: `verdict`, `interval`,
-    `samples` (250, 3, H, W), `law` (N,), which law of `_judge_arrow_rules.LAWS` was broken first (0: none), and `angle`
-    (N,), degrees between the arrow's heading and the odd one out, NaN where there is no telling.
+    In the Arrow room tolerance, threshold and limits mean nothing and rule must be "data". Arrays there: `verdict`,
+    `interval`, `samples` (250, 3, H, W), `law` (N,), which law of `_judge_arrow_rules.LAWS` was broken first (0: none),
+    and `angle` (N,), degrees between the arrow's heading and the odd one out, NaN where there is no telling.
     """
 
     images: int = 250
     tolerance: float = 6.0
     threshold: float = 0.25
     rule: Literal["data", "mnist4", "mnist10", "mnist4_10"] = "data"
+    plausible: float = CHARITABLE.plausible
+    against_none: float = CHARITABLE.against_none
 
     version: ClassVar = VERSION  # what another judge said is another number
     # until then the pairs of digits could stand on either diagonal
@@ -146,18 +152,31 @@ class StructureAccuracy(Metric):
             raise UsageError(f"metric.tolerance={self.tolerance} must be > 0 pixels")
         if not 0 < self.threshold < 1:
             raise UsageError(f"metric.threshold={self.threshold} must lie between 0 and 1")
+        if not 0 <= self.plausible <= 1:
+            raise UsageError(f"metric.plausible={self.plausible} must lie between 0 and 1")
+        if not 0 <= self.against_none < math.inf:
+            raise UsageError(f"metric.against_none={self.against_none} must be >= 0")
+
+    @property
+    def limits(self) -> Limits:
+        """What a digit can be read as."""
+        return Limits(self.plausible, self.against_none)
 
     @property
     def dialect(self) -> str:
         """The judge's version and what it was asked; its weights' digest follows when it has been trained."""
-        return f"judge=v{VERSION} rule={self.rule} tolerance={self.tolerance:g} threshold={self.threshold:g}"
+        asked = f"judge=v{VERSION} rule={self.rule} tolerance={self.tolerance:g} threshold={self.threshold:g}"
+        if self.limits == CHARITABLE:
+            return asked
+        return f"{asked} plausible={self.plausible:g} against_none={self.against_none:g}"
 
     @torch.no_grad()
     def __call__(self, model: Any, data: Dataset) -> Measurement:
         """Draw samples in chunks of 50, round them to 8 bits and judge them."""
         if _is_room(data):
             return self._of_rooms(model, cast(Room, data))
-        judge = Judge.of(_digit_scenes(data), None if self.rule == "data" else self.rule)
+        rule = None if self.rule == "data" else self.rule
+        judge = Judge.of(_digit_scenes(data), rule, self.limits)
         thresholds = sorted({*THRESHOLDS, self.threshold})
         samples: list[NDArray[np.uint8]] = []
         far: list[NDArray[np.float64]] = []
@@ -270,11 +289,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--split", default="test", choices=("valid", "test"), help="limits are chosen on valid"
     )
     parser.add_argument("--picture", metavar="FILE", help="of what is judged wrongly (Arrow room)")
+    for name, limit in CHARITABLE._asdict().items():
+        what = f"of what a digit can be read as (default {limit:g})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=what)
     parser.add_argument("--only", default="", metavar="TEXT", help="tests whose name contains it")
     chosen = parser.parse_args(arguments)
     if chosen.validate == "arrow_room":
-        if chosen.source:
-            parser.error("--source is for digits")
+        if chosen.source or chosen.plausible is not None or chosen.against_none is not None:
+            parser.error("--source, --plausible and --against-none are for digits")
         data = spec.build(spec.dataset("arrow_room", canvas=chosen.canvas or 128))
         with watched_by(_printer()):
             arrow = ArrowJudge.of(data)
@@ -297,9 +319,11 @@ def main(arguments: list[str] | None = None) -> int:
                 **{chosen.split: images},
             )
         )
-        judge = Judge.of(data)
+        asked = {name: getattr(chosen, name) for name in Limits._fields}
+        limits = CHARITABLE._replace(**{k: v for k, v in asked.items() if v is not None})
+        judge = Judge.of(data, limits=limits)
         rows = validate(judge.verdicts, data, images, chosen.split, chosen.only)
-        print(f"{data.info.name}, judge=v{VERSION} {judge.dialect}")
+        print(f"{data.info.name}, judge=v{VERSION} {judge.dialect}, {limits}")
     print(table(rows))
     return 0 if all(row.holds for row in rows) else 1
 

@@ -195,5 +195,5 @@ def linear(step: Tensor, start: float, end: float, begin: float, until: float) -
     for ever; no released value is 0.)
     """
     if until <= begin:
-        return end + 0.0 * step
+        return torch.full_like(step, end)  # at step infinity, too, where priors are read
     return start + (end - start) * ((step - begin) / (until - begin)).clamp(0, 1)

@@ -34,7 +34,8 @@ BASELINE_TRAINING = (
         "how the baselines are trained",
         "not stated",
         "not released",
-        "as GNM: RMSprop 1e-4, batch 32, gradient norm 1, the same number of steps, sigma 0.2, KL warm-up 100,000",
+        "as GNM: RMSprop 1e-4, batch 32, gradient norm 1, the same number of steps, sigma 0.2, KL warm-up 100,000; at "
+        "tier demo ConvDRAW takes 120 steps and its warm-up is squeezed to them",
         "supplement, section 4.2 says nothing",
     ),
 )

@@ -4,8 +4,8 @@ Trainable parameters of GNM, GENESIS, ConvDRAW and VAE, per dataset.
 
 Cost: nothing beyond Table 1, whose runs it shares (seed 0); the number does not depend on training.
 
-The authors' code is decisive here: with the layer tables of the supplement (kernel-3 ConvLSTMs, one width for all
-datasets) GNM would have 12.3M and 3.8M parameters, not the printed 8.6M and 2.9M; the code's kernel 1 gives
+The authors' code is decisive here: with the layer tables of the supplement (kernel-3 ConvLSTMs) GNM
+would have 12.3M and 3.8M parameters, not the printed 8.6M and 2.9M; the code's kernel 1 gives
 8,636,446 and 2,930,708. The baselines were not released.
 
 Expect GNM equal to the printed digits. No reading of ConvDRAW's description gives both of its sizes, and the

@@ -90,6 +90,8 @@ def test_schedules_pass_through_the_published_values(name: str) -> None:
 def test_a_schedule_of_no_length_is_over_when_it_begins() -> None:
     for step in (0.0, 1.0, 1e6):
         assert float(linear(torch.tensor(step), 0.0, 2.0, 0, 0)) == 2.0
+    for until in (0, 5):  # where priors are read
+        assert float(linear(torch.tensor(math.inf), 0.0, 2.0, 0, until)) == 2.0
         assert float(linear(torch.tensor(step), 0.0, 2.0, 0, 1e-9)) == (2.0 if step else 0.0)
 
 

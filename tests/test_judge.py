@@ -25,7 +25,7 @@ from reprise.data.scenes import Scenes
 from reprise.metrics import _judge_finder, _judge_reader
 from reprise.metrics._judge_finder import Found, find
 from reprise.metrics._judge_reader import Glyphs, reader_for, train
-from reprise.metrics._judge_rules import AGAINST_NONE, Rule, displacement
+from reprise.metrics._judge_rules import CHARITABLE, Limits, Rule, displacement
 from reprise.metrics._judge_validation import Row, table, validate
 from reprise.metrics.structure_accuracy import Judge, StructureAccuracy, wilson
 
@@ -70,6 +70,23 @@ TEN: dict[int, tuple[float, float]] = {
     0: (20, 20), 1: (50, 45), 2: (80, 20), 3: (110, 20), 4: (90, 50),
     5: (15, 80), 6: (45, 90), 7: (20, 115), 8: (84, 84), 9: (114, 109),
 }  # fmt: skip
+
+
+def test_a_digit_is_read_in_favour_of_the_rule_or_as_what_it_most_likely_is() -> None:
+    """3 where 2 belongs: unlikely but possible; then a 2 that is rather none; then one that is neither."""
+    likeliest = Limits(plausible=0.5, against_none=1.0)
+    for two, three, none, charitably, literally in (
+        (0.95, 0.04, 0.01, True, True),
+        (0.02, 0.97, 0.01, True, False),
+        (0.20, 0.10, 0.70, True, False),
+        (0.02, 0.01, 0.97, False, False),
+        (0.002, 0.99, 0.008, False, False),
+    ):
+        scene = four([1, 3, 3, 4])
+        scene.probability[1] = 0
+        scene.probability[1, [2, 3, 10]] = two, three, none
+        for limits, right in ((CHARITABLE, charitably), (likeliest, literally)):
+            assert math.isfinite(displacement(scene, "mnist4", 128, limits)) == right
 
 
 def ten(places: dict[int, tuple[float, float]]) -> Found:
@@ -267,7 +284,7 @@ def test_a_broken_stroke_is_one_digit(judge: Judge) -> None:
         (objects,) = find(image[None], judge.reader, 0.25)
         (probability,) = objects.probability
         assert probability[:10].argmax() == digit
-        assert probability[digit] > AGAINST_NONE * probability[10]
+        assert probability[digit] > CHARITABLE.against_none * probability[10]
 
 
 def judge_scenes() -> Scenes:
@@ -548,6 +565,12 @@ def test_data_that_are_not_digit_scenes_are_refused_by_name() -> None:
 def test_another_judge_makes_another_cell() -> None:
     """Else what an older judge said would pass for what this one would say."""
     assert f"judge=v{StructureAccuracy().version} " in StructureAccuracy().dialect
+    likeliest = StructureAccuracy(plausible=0.5, against_none=1.0)
+    assert likeliest.dialect == f"{StructureAccuracy().dialect} plausible=0.5 against_none=1"
+    for name, value in (("plausible", 1.5), ("against_none", -1.0), ("against_none", math.nan)):
+        wrong: dict[str, Any] = {name: value}
+        with pytest.raises(UsageError, match=f"metric.{name}"):
+            StructureAccuracy(**wrong)
 
 
 def test_a_rule_that_changed_makes_other_cells_of_its_own_data_alone() -> None:
