@@ -435,4 +435,4 @@ def published(data: DatasetInfo) -> Training:
 MINI = {"steps": 4_000, "batch_size": 32, "lr": 2e-4, "scale_lr": 4e-3}
 """Tier mini. Twice the published rate still learns to draw; at ten times it all strokes are switched off within 50
 updates, for good. b's logit has to cover in 4,000 updates what it covers in 500,000 at 1e-4, so it has its own rate."""
-DEMO = {"steps": 300, "batch_size": 16, "lr": 1e-3, "scale_lr": 2e-2}
+DEMO = {"steps": 300, "batch_size": 16, "lr": 2e-4, "scale_lr": 2e-2}

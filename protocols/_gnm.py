@@ -240,7 +240,7 @@ STRUCTURE_ACCURACY = (
         "are nearly right are given more by them than by a reader who takes each for what it most likely is "
         "(plausible=0.5, against_none=1), and who refuses more real scenes",
         "section 4, Evaluation Metrics",
-        (Effect("gnm_readings", "S-Acc", "S-Acc, likeliest digits", "metric"),),
+        (Effect("gnm_readings", "S-Acc", "S-Acc (likeliest digits)", "metric"),),
     ),
 )
 # What the authors called a success: structure alone, whatever the quality (section 4); the rules are those of data/.

@@ -11,8 +11,8 @@ The authors' code made −EG and −SP from variant M on MNIST and from variant 
 variant M: beside them belongs DooD-MT of the same source. −EG changes more than its name says. The numbers are of the
 authors' files; the paper at hand prints none of them. MT's spread is the sample's, and some of its cells have none.
 
-Expect −EG far below off the diagonal and unsure over seeds, −SP a little below, −δR above −EG's worst; MT a little
-below M, but for QuickDraw.
+Expect −EG far below off the diagonal and unsure over seeds, −SP a little below, −δR near −EG from MNIST, below it on
+three sets and above it on two; MT a little below M, but for QuickDraw.
 """
 
 from ..core.claims import lower

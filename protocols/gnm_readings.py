@@ -44,7 +44,7 @@ ON_DIGITS = ("GNM (kernel 3)", "GNM (z^s drawn)", *BETAS, *GENESES, *VAES)
 LIKELIEST: Block = {
     "model": ("GNM",),
     "dataset": ("MNIST-4",),
-    "metric": ("S-Acc, likeliest digits",),
+    "metric": ("S-Acc (likeliest digits)",),
 }
 
 # fmt: off
@@ -75,7 +75,7 @@ protocol = Table(
         "AP@.5":    metric("average_precision", iou="0.5"),
         "S-Acc":    metric("structure_accuracy"),
         "S-Acc of 10,000": metric("structure_accuracy", images=10_000),
-        "S-Acc, likeliest digits": metric("structure_accuracy", plausible=0.5, against_none=1.0),
+        "S-Acc (likeliest digits)": metric("structure_accuracy", plausible=0.5, against_none=1.0),
         "D-Steps of real images": metric("discriminator_steps", control="real"),
     },
     rows=("model",),
