@@ -82,10 +82,10 @@ class DiscriminatorSteps(Metric):
     def dialect(self) -> str:
         """All of it: no two numbers under different rules can be compared."""
         control = "" if self.control == "none" else f" control={self.control}"
-        control += f" repeats={self.repeats}" if self.repeats > 1 else ""
+        repeats = "" if self.repeats == 1 else f" repeats={self.repeats}"
         return (
             f"batch={self.batch} cap={self.cap} held_out={self.held_out} lr={self.lr:g} pool={self.pool} "
-            f"target={self.target:g}{control}"
+            f"target={self.target:g}{control}{repeats}"
         )
 
     def __call__(self, model: GenerativeModel[Any], data: Dataset) -> Measurement:

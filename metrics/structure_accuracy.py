@@ -135,8 +135,8 @@ class StructureAccuracy(Metric):
     tolerance: float = 6.0
     threshold: float = 0.25
     rule: Literal["data", "mnist4", "mnist10", "mnist4_10"] = "data"
-    plausible: float = CHARITABLE.plausible
-    against_none: float = CHARITABLE.against_none
+    plausible: float = 0.003
+    against_none: float = 0.05
 
     version: ClassVar = VERSION  # what another judge said is another number
     # until then the pairs of digits could stand on either diagonal
@@ -165,10 +165,12 @@ class StructureAccuracy(Metric):
     @property
     def dialect(self) -> str:
         """The judge's version and what it was asked; its weights' digest follows when it has been trained."""
-        asked = f"judge=v{VERSION} rule={self.rule} tolerance={self.tolerance:g} threshold={self.threshold:g}"
-        if self.limits == CHARITABLE:
-            return asked
-        return f"{asked} plausible={self.plausible:g} against_none={self.against_none:g}"
+        plausible = "" if self.plausible == 0.003 else f" plausible={self.plausible:g}"
+        against = "" if self.against_none == 0.05 else f" against_none={self.against_none:g}"
+        return (
+            f"judge=v{VERSION} rule={self.rule} tolerance={self.tolerance:g} threshold={self.threshold:g}"
+            f"{plausible}{against}"
+        )
 
     @torch.no_grad()
     def __call__(self, model: Any, data: Dataset) -> Measurement:

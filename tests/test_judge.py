@@ -565,6 +565,7 @@ def test_data_that_are_not_digit_scenes_are_refused_by_name() -> None:
 def test_another_judge_makes_another_cell() -> None:
     """Else what an older judge said would pass for what this one would say."""
     assert f"judge=v{StructureAccuracy().version} " in StructureAccuracy().dialect
+    assert StructureAccuracy().limits == CHARITABLE
     likeliest = StructureAccuracy(plausible=0.5, against_none=1.0)
     assert likeliest.dialect == f"{StructureAccuracy().dialect} plausible=0.5 against_none=1"
     for name, value in (("plausible", 1.5), ("against_none", -1.0), ("against_none", math.nan)):
