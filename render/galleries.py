@@ -152,7 +152,10 @@ def _tiles(array: NDArray[Any], rows: int, columns: int) -> NDArray[np.uint8] | 
 
 
 def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
-    """Models down, datasets across (or down too), without those that have no image; an absent panel says why."""
+    """Models down, datasets across (or down too), without those that have no image; an absent panel says why.
+
+    A line with nothing but absent panels is one tile high.
+    """
     models = ["Data", *dict.fromkeys(entry.model for entry in table.entries)]
     models = [label for label in models if any(model == label for model, _ in panels)]
     datasets = list(dict.fromkeys(entry.dataset for entry in table.entries))
@@ -165,16 +168,20 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
         else [(None, m) for m in models]
     )
     width = min(1.0 * columns, 7.2 / len(across))
-    height = width / columns * rows
-    figure = Figure(
-        figsize=(width * len(across) + 1.1, height * len(down) + 0.6), layout="constrained"
+    tall = [
+        rows if any((model, below or beside) in panels for beside in across) else 1
+        for below, model in down
+    ]
+    size = width * len(across) + 1.1, width / columns * sum(tall) + 0.6
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(
+        len(down), len(across), squeeze=False, gridspec_kw={"height_ratios": tall}
     )
-    axes = figure.subplots(len(down), len(across), squeeze=False)
     for place, (row, (below, model)) in enumerate(zip(axes, down, strict=True)):
         for axis, beside in zip(row, across, strict=True):
             dataset = below or beside or ""
             _panel(axis, panels.get((model, dataset)), _absence(table, model, dataset))
-            axis.set_box_aspect(rows / columns)
+            axis.set_box_aspect(tall[place] / columns)
             if place == 0 and beside:
                 axis.set_title(on(table, beside))
         label = f"{short(model)}\n{on(table, below)}" if below else short(model)

@@ -572,6 +572,14 @@ def test_panels_of_a_gallery_are_as_large_as_its_largest_and_can_stand_below_eac
         heads = [axis.get_title() for axis in figure.axes if axis.get_title()]
         assert heads == ([] if stacked else list(DATASETS))
         assert all(axis.images or axis.texts for axis in figure.axes)
+    two = dataclasses.replace(
+        wide, stacked=True, datasets={**DATASETS, "MNIST-10": dataset("scenes", rule="mnist10")}
+    )
+    (first,) = DATASETS
+    some = dict.fromkeys((("GNM", first), ("GNM", "MNIST-10"), ("VAE", first)), gnm)
+    figure = gallery_figure(build("p", two, rows, [], "paper"), two, some)
+    sides = {bool(axis.images): axis.get_box_aspect() for axis in figure.axes}
+    assert sides == {True: 3 / 7, False: 1 / 7}  # what is absent is one tile high
 
 
 def test_no_panel_is_longer_than_what_is_left_of_others() -> None:
