@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -177,20 +177,16 @@ def test_what_the_system_refuses_is_one_sentence_too(
     assert err.count("\n") == 1
 
 
-def test_a_terminal_that_lacks_a_letter_shows_its_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoding", "letter"), [("latin-1", r"\u2014"), ("utf-8", "—")])
+def test_a_terminal_that_lacks_a_letter_shows_its_number(
+    encoding: str, letter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Dashes, ± and τ stand in what is printed, whatever the locale."""
-    import subprocess
-
-    words = ["show", "gnm_supp_table3", "--root", str(tmp_path)]
-    script = f"import sys, reprise.cli; sys.exit(reprise.cli.main({words!r}))"
-    for encoding, letter in (("latin-1", r"\u2014"), ("utf-8", "—")):
-        shown = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            check=True,
-            env={**os.environ, "PYTHONIOENCODING": encoding},
-        )
-        assert letter in shown.stdout.decode(encoding)
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding=encoding))
+    assert cli.main(["show", "gnm_supp_table3", "--root", str(tmp_path)]) == 0
+    sys.stdout.flush()
+    assert letter in shown.getvalue().decode(encoding)
 
 
 def test_a_damaged_results_file_is_named_and_left_alone(
