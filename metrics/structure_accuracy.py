@@ -325,7 +325,8 @@ def main(arguments: list[str] | None = None) -> int:
         limits = CHARITABLE._replace(**{k: v for k, v in asked.items() if v is not None})
         judge = Judge.of(data, limits=limits)
         rows = validate(judge.verdicts, data, images, chosen.split, chosen.only)
-        print(f"{data.info.name}, judge=v{VERSION} {judge.dialect}, {limits}")
+        read = "" if limits == CHARITABLE else f", {limits}"
+        print(f"{data.info.name}, judge=v{VERSION} {judge.dialect}{read}")
     print(table(rows))
     return 0 if all(row.holds for row in rows) else 1
 
