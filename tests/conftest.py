@@ -12,9 +12,24 @@ import torch
 from reprise.core.dataset import DatasetInfo
 
 
+def _of_the_process() -> tuple[object, ...]:
+    return (
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+
+
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded() -> Iterator[None]:
+    """The same draws for every test; and none leaves torch otherwise than it was found (threads too many make all the
+    tests that follow several times slower).
+    """
     torch.manual_seed(0)
+    before = _of_the_process()
+    yield
+    assert _of_the_process() == before
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ SHAPES = [
 
 
 @pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
+def _two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
