@@ -5,8 +5,9 @@ Whole, from the official files:
 
 MNIST 60,000 and 10,000. EMNIST, split "balanced" (Cohen et al. 2017): 112,800 and 18,800 of 47 classes.
 KMNIST (Clanuwat et al. 2018): 60,000 and 10,000.
-QuickDraw: of ten categories of Google's 28 x 28 bitmaps 5,000 drawings each; a fifth of all is test. The paper's script
-draws both at random without a seed; ours are fixed permutations, so its 50,000 drawings are others of the same files.
+QuickDraw: of ten categories of Google's 28 x 28 bitmaps 5,000 drawings each; a fifth of all is test. The script that
+the authors used, to all appearances, draws both at random without a seed; ours are fixed permutations, so its 50,000
+drawings are others of the same files.
 Omniglot: background 19,280, evaluation 13,180.
 
 A part, the same images for everyone, of those sets that could not be had whole when this was written; it is cut out of

@@ -5,10 +5,10 @@ about 300 samples of each of 3,755 characters. The files need a signed licence (
 Chinese Academy of Sciences), cannot be fetched, and nothing of them is kept in this repository. They are read from
 `casia/HWDB1.1/` below the data root, wherever in it they lie: `HWDB1.1trn_gnt/1001-c.gnt` and so on.
 
-Min, Su, Zhu & Zhang (IJCNN 2020) take 50 characters that share about 30 parts, 300 samples of each, a random tenth for
-test; they name neither the characters, nor the size of an image, nor what they do to grey levels. Here the characters
-are those of `_hanzi_strokes`, and a sample is inverted, put into a square with a margin of 6 %, and brought to 64 x 64
-by averaging areas. `hanzi` is what stands in for these images. Axes: `N` images.
+Min, Su, Zhu & Zhang (IJCNN 2020) take 50 characters that share about 30 parts, 300 samples of each, a tenth for test;
+they name neither the characters, nor the size of an image, nor what they do to grey levels. Here the characters are
+those of `_hanzi_strokes`, and a sample is inverted, put into a square with a margin of 6 %, and brought to 64 x 64 by
+averaging areas. `hanzi` is what stands in for these images. Axes: `N` images.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ They stand in for the 50 characters of CASIA-HWDB1.1 in Min, Su, Zhu & Zhang, "D
 Autoencoder for Visual Concept Learning", IJCNN 2020 (`casia`), for everyone without that licence; they are never the
 published set. The paper names neither its characters nor its image size: `_hanzi_strokes` has which characters there
 are and where their strokes come from, `_hanzi_render` how an image is drawn. 300 images of each character, of which a
-tenth is test, chosen at random as in the paper, or by writer. What they look like: reports/hanzi.md.
+tenth is test as in the paper, chosen at random (how is not stated there) or by writer. What they look like:
+reports/hanzi.md.
 
 Image k of a character is a function of (seed, character, k). All are drawn once, into the cache folder, by whoever
 needs them first. Axes: `N` images, `O` = 2 parts.

@@ -2,7 +2,7 @@
 
 Min, Su, Zhu & Zhang, "Discrete Memory Addressing Variational Autoencoder for Visual Concept Learning", IJCNN 2020:
 20,000 images of each count, 60,000 in all, of which 2,000 are held out for test. The paper says no more than "following
-AIR" (Eslami et al., NeurIPS 2016), so where a digit stands is an option:
+the experiment settings in AIR" (Eslami et al., NeurIPS 2016), so where a digit stands is an option:
 
 layout "aak": a digit has its native size and is cropped to its ink; its box lies uniformly on the canvas, a second one
 is placed until the boxes are disjoint, up to 100 times, else the image begins anew. These conventions (and the 20,000

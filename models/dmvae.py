@@ -14,7 +14,8 @@ from slot k should be recognised as k (eq. 8 and 9).
 
 Two readings, `kl_type`. "relaxed" is the paper's: the KL of the relaxed type is that between Concrete densities, which
 has no bound of log K, pushes q(type) flat, and so needs the information loss. "categorical" is the KL of the discrete
-type itself, with a temperature that falls. β is ours: without a key strength, cosines cannot address anything.
+type itself, with a temperature that falls. β is ours: in a softmax without a key strength, cosines cannot address
+anything. (The paper has q in proportion to a similarity, which may be negative.)
 """
 
 from __future__ import annotations

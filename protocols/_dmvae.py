@@ -149,10 +149,12 @@ NETWORK = (
     ),
     Deviation(
         "strength of the memory's keys",
-        "a softmax of cosines, called 'cosine distance': similarity is meant, and no factor",
+        "q in proportion to f_sim, 'the cosine distance' of two MLPs' outputs: similarity is meant; no exponential, no "
+        "factor",
         NOT_KNOWN,
-        "cosines times a learnt strength, 5 to begin with, kept in 1 to 30: without it no slot of 15 could have a "
-        "posterior above 0.345; of glimpse and slot after the two hidden layers each and a linear one to 128",
+        "a softmax of cosines, which may be negative, times a learnt strength, 5 to begin with, kept in 1 to 30: in a "
+        "softmax without it no slot of 15 could have a posterior above 0.345; of glimpse and slot after the two "
+        "hidden layers each and a linear one to 128",
         "section V.A; sections IV.A and IV.B index slots and steps by the same letter",
     ),
     Deviation(
@@ -273,7 +275,7 @@ BASELINES = (
 DATA = (
     Deviation(
         "how the digits of Multi-MNIST lie",
-        "50 x 50, 'following AIR', 20,000 of each count",
+        "50 x 50, 'following the experiment settings in AIR', 20,000 of each count",
         "Aakhundov: cut to their ink, boxes disjoint; pyro: scaled by 1 / N(1.3, 0.1), may touch",
         "as Aakhundov; pyro's is the option layout='pyro'",
         "section V.A",
@@ -297,7 +299,8 @@ CHARACTER_DATA = (
     Deviation(
         "the characters",
         "CASIA's offline characters: 50 that share about 30 radicals, 300 of each; which ones and at what size is not "
-        "stated. '3000 classes, 300 samples' fits HWDB1.1 (3,755 and about 299) only roughly",
+        "stated. '3000 classes of the most frequently used Chinese characters, each with 300 samples' fits HWDB1.1 "
+        "(3,755 and about 299) only roughly",
         NOT_KNOWN,
         "a stand-in composed of strokes, since CASIA may not be passed on; whoever has its files measures the column "
         f"'{OWN_FILES}', which is made when it is named. 64 x 64: at 50 the published numbers would be worse "
@@ -306,9 +309,10 @@ CHARACTER_DATA = (
     ),
     Deviation(
         "test images of the characters",
-        "10 % at random, so writers are shared",
+        "10 %; how they are chosen is not stated",
         "not applicable",
-        "10 % at random; of the other 13,500 images 750 more are kept for validation, by which nothing is chosen",
+        "10 % at random, so writers are shared; of the other 13,500 images 750 more are kept for validation, by which "
+        "nothing is chosen",
         "section V.C",
     ),
 )

@@ -117,7 +117,8 @@ SPACE = (
         "length of SPACE's training",
         "not stated",
         "160,000 updates in SPACE's released settings for rooms",
-        "160,000; at tier demo 80, since a step in colour costs three of GNM",
+        "160,000; at tier mini 9,000, with the schedules of its priors squeezed by 0.03; at tier demo 80, since a step "
+        "in colour costs three of GNM",
         "released code",
     ),
     Deviation(

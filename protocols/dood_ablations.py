@@ -4,8 +4,9 @@ Tables like that of Figure 4 for DooD without execution guidance (−EG), with a
 sequential one (−SP), with a neural renderer (−δR, from MNIST alone), and with the affine on the control points as the
 paper says (MT). In brackets stands the training set.
 
-Cost at tier paper: 16 models and five seeds are 80 runs of 500,000 updates of 64 images; `--dry-run` measures what
-that comes to here. At tier mini the row of DooD from MNIST is made, at tier demo −EG and −δR from MNIST too.
+Cost at tier paper: 17 models beside that of Figure 4 and five seeds are 85 runs of 500,000 updates of 64 images;
+`--dry-run` measures what that comes to here. At tier mini the row of DooD from MNIST is made, at tier demo −EG and −δR
+from MNIST too.
 
 The authors' code made −EG and −SP from variant M on MNIST and from variant MT elsewhere, while DooD's own table is of
 variant M: beside them belongs DooD-MT of the same source. −EG changes more than its name says. The numbers are of the

@@ -24,6 +24,7 @@ from ._dood import (
     DRAWINGS,
     LEAK,
     POSTERIOR,
+    SHOWN,
     SILENCES,
     SOURCES,
     pending,
@@ -54,7 +55,7 @@ protocol = Gallery(
     metrics=METRICS,
     array="grid",
     pending=pending(MODELS, DATASETS, METRICS),
-    deviations=AFFINE + LEAK + POSTERIOR + SILENCES + DATA,
+    deviations=AFFINE + LEAK + POSTERIOR + SHOWN + SILENCES + DATA,
     draw=draw,
 )
 # fmt: on

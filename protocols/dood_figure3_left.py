@@ -30,6 +30,7 @@ from ._dood import (
     LEAK,
     POSTERIOR,
     RECONSTRUCTIONS,
+    SHOWN,
     SILENCES,
     SOURCES,
     everywhere_else,
@@ -81,7 +82,7 @@ protocol = Table(
             ("DooD−EG", "'it still shows instances of missing strokes'"),
         )
     ),
-    deviations=AFFINE + LEAK + POSTERIOR + GUIDANCE + CONFOUND + SILENCES + DATA,
+    deviations=AFFINE + LEAK + POSTERIOR + SHOWN + GUIDANCE + CONFOUND + SILENCES + DATA,
     draw=draw,
 )
 # fmt: on

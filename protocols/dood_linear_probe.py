@@ -10,8 +10,7 @@ The authors' code trains the layer for 800,000 updates that never zero their gra
 accuracy; ours is fitted to convergence, and is another dialect. Published is a figure of the authors' files, read
 off; nothing of it is in the paper.
 
-Expect AIR to be at least as good as DooD nearly everywhere: the published numbers say so, and this is no claim of
-theirs.
+Expect neither ahead everywhere: of the 20 published cells AIR is at least as good in 12, in one of four from MNIST.
 """
 
 from ..core.protocol import Block, Table

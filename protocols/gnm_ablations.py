@@ -31,7 +31,7 @@ from ._gnm_baselines import BASELINE_TRAINING, CONVDRAW
 
 # fmt: off
 protocol = Table(
-    paper=f"{CITATION}, section 4.1: ablations (no published item at hand)",
+    paper=f"{CITATION}, section 4, goal iii: ablations (no published item at hand)",
     models={
         "GNM":          model("gnm"),
         "GNM-Gaussian": model("gnm", global_prior="gaussian"),

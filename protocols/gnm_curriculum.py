@@ -26,7 +26,7 @@ from ._gnm import (
 
 # fmt: off
 protocol = Table(
-    paper=f"{CITATION}, section 4.1: GNM without the curriculum (no published item at hand)",
+    paper=f"{CITATION}, supplement, section 3: GNM without the curriculum (no published item)",
     models={
         "GNM":                       model("gnm"),
         "GNM (curriculum in boxes)": model("gnm", curriculum="boxes"),

@@ -10,9 +10,9 @@ D-Steps of real images against real ones, which no classifier should tell apart.
 Cost at tier paper: GNM, GENESIS, ConvDRAW and the VAE are those of Table 1, GNM-β-2 is that of `gnm_beta_sweep` (seed 0
 shared); seven runs of 1,125,000 updates more. At tier demo only kernels of 3.
 
-The authors' code disagrees with their supplement in fifteen places; most are settled by a parameter count or leave
-nothing to choose. These are the rest, beside the presences of Table 1's "GNM (as coded)" and the curricula of
-`gnm_curriculum`.
+The authors' code differs from the paper and its supplement, or adds to them, in fifteen places; most are settled by a
+parameter count or leave nothing to choose. These are the rest, beside the presences of Table 1's "GNM (as coded)" and
+the curricula of `gnm_curriculum`.
 
 Expect little of them: if a row here were far from the default's, what the default is would have to be argued, not
 chosen. Algorithm 2 lets absent objects hide the background, so expect boxes to suffer there.

@@ -6,8 +6,8 @@ it at the mode of its prior.
 
 Cost: nothing beyond Table 1, whose runs it shares (seed 0).
 
-The authors' code has no such figure. Section 4.1 announces that latents can be manipulated, one object's alone and all
-of a scene's together; the copy at hand ends before it, so which images, latents and steps were shown is not known.
+The authors' code has no such figure. As a survey describes it, the part of section 4.1 that is not at hand moves one
+object's latents alone and all of a scene's together; which images, latents and steps were shown is not known.
 
 Expect the first two rows to move one object and nothing else, as far as the middle of the next cell, and the third to
 keep the rule of the scenes all along: digits that change places and values together, an arrow that turns. The number
