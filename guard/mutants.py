@@ -50,6 +50,10 @@ MUTANTS: tuple[Mutant, ...] = (
         "can_be[order, np.arange(c, c + 4)].all() for c in range(7)",
         "can_be[order][:, np.arange(c, c + 4)].any(0).all() for c in range(7)",
     ),
+    Mutant(
+        "the judge of MNIST-10 wants 0 where 9 stands", "metrics/_judge_rules.py",
+        "within[list(low)] - within[list(high)]", "within[list(low)] - within[list(high[::-1])]",
+    ),
     # Likelihoods.
     Mutant(
         "the likelihood lacks log K", "core/model.py",

@@ -454,6 +454,20 @@ def the_judge_draws_the_line_where_it_says() -> None:
 
     close([far(0.0), far(5.0), far(7.0)], [0.0, 5.0, 7.0])
     assert far(0.0, (3, 4, 6, 5)) == math.inf
+
+    # MNIST-10: 0, 1 | 2, 3, 4 | 8, 9 | 5, 6, 7 clockwise, and 8 stands in its quadrant as 0 in its own, 9 as 1.
+    places = {0: (20, 20), 1: (50, 45), 2: (80, 20), 3: (110, 20), 4: (90, 50),
+              8: (84, 84), 9: (114, 109), 5: (15, 80), 6: (45, 90), 7: (20, 115)}  # fmt: skip
+
+    def ten(**moved: tuple[float, float]) -> float:
+        centre = np.array([moved.get(f"d{digit}", places[digit]) for digit in places], float)
+        probability = np.zeros((10, 11), np.float32)
+        probability[np.arange(10), list(places)] = 1
+        return displacement(Found(centre, probability, np.full(10, 20.0)), "mnist10", 128)
+
+    close([ten(), ten(d8=(89, 84)), ten(d9=(114, 116))], [0.0, 5.0, 7.0])
+    close(ten(d8=places[9], d9=places[8]), math.hypot(30, 25))
+    assert ten(d2=places[5], d5=places[2]) == math.inf
     nothing = Found(np.zeros((0, 2)), np.zeros((0, 11), np.float32), np.zeros(0))
     assert displacement(nothing, "mnist4", 128) == math.inf
 
