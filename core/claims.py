@@ -1,8 +1,12 @@
 """Claims: what a paper says in words, tested on the rows that were measured. No torch here.
 
 A claim of a difference is judged by the 95 % interval of Welch's t over seeds; a bootstrap over seeds stands beside it.
-It holds where the whole interval says so, does not hold where the whole interval says the contrary, and is undecided
-in between: with few seeds much is. Nothing is averaged over holes: a claim whose cells are not all there says which.
+The noise of a seed is never taken below that of its evaluation, and where all seeds agree to the last bit there is no
+interval, unless the quantity is exact. A censored value bounds its side of the interval from below only.
+
+A claim holds where the whole interval says so, does not hold where the whole interval says the contrary, and is
+undecided in between: with few seeds much is. Nothing is averaged over holes, and numbers of contradicting dialects are
+not compared: such a claim is not measured, and says why.
 """
 
 from __future__ import annotations
@@ -10,12 +14,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from .power import t_quantile
 from .results import ResultRow
-from .verdict import mixed
+from .verdict import contradict, is_exact, is_share, mixed, standard_error
 
 __all__ = [
     "Claim",
@@ -64,6 +68,34 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Values:
+    """A cell's values by seed. error: standard error of their mean, 0 where it is exact, None where nobody knows it.
+
+    bound: whether any is censored, so that the mean is at least so much. dialect: of all of them.
+    """
+
+    values: tuple[float, ...]
+    error: float | None
+    bound: bool = False
+    dialect: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def n(self) -> int:
+        """How many seeds."""
+        return len(self.values)
+
+    def times(self, factor: float) -> Values:
+        """All of them times a positive number."""
+        error = None if self.error is None else factor * self.error
+        return replace(self, values=tuple(factor * value for value in self.values), error=error)
+
+
+@dataclass(frozen=True)
 class Interval:
     """A difference of means over seeds, and how far it can be trusted; None where one seed cannot say."""
 
@@ -76,7 +108,8 @@ class Interval:
         """`−31.1 (95 % interval −40.2 to −22; bootstrap −38 to −24; n = 3 and 3)`."""
         seeds = f"n = {self.n[0]} and {self.n[1]}"
         if self.welch is None or self.bootstrap is None:
-            return f"{_number(self.difference)} (no interval from one seed; {seeds})"
+            why = "from one seed" if min(self.n) < 2 else "where seeds agree to the last bit"
+            return f"{_number(self.difference)} (no interval {why}; {seeds})"
         low, high = (" to ".join(map(_number, ends)) for ends in (self.welch, self.bootstrap))
         return f"{_number(self.difference)} (95 % interval {low}; bootstrap {high}; {seeds})"
 
@@ -85,13 +118,16 @@ def lower(smaller: Key, larger: Key, factor: float = 1.0) -> Test:
     """That the mean of one cell is below `factor` times that of another."""
 
     def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
-        pair = [values_of(rows, key, seeds) for key in (smaller, larger)]
-        if hole := _hole(pair):
-            return hole
-        a, b = (part for part in pair if not isinstance(part, str))
-        found = difference(a, [factor * value for value in b])
-        words = f"{_less(smaller, larger, factor)} = {found}"
-        return Finding(_side(found.welch, 0.0), words)
+        pair = _pair(rows, smaller, larger, seeds)
+        if isinstance(pair, Finding):
+            return pair
+        found = difference(pair[0], pair[1].times(factor))
+        outcome: Outcome = "undecided"
+        if found.welch is not None and found.welch[1] < 0:
+            outcome = "holds"
+        elif found.welch is not None and found.welch[0] >= 0:
+            outcome = "does not hold"
+        return Finding(outcome, f"{_less(smaller, larger, factor)} = {found}")
 
     return test
 
@@ -100,11 +136,10 @@ def within(one: Key, other: Key, margin: float) -> Test:
     """That the means of two cells differ by at most `margin`."""
 
     def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
-        pair = [values_of(rows, key, seeds) for key in (one, other)]
-        if hole := _hole(pair):
-            return hole
-        a, b = (part for part in pair if not isinstance(part, str))
-        found = difference(a, b)
+        pair = _pair(rows, one, other, seeds)
+        if isinstance(pair, Finding):
+            return pair
+        found = difference(*pair)
         outcome: Outcome = "undecided"
         if found.welch is not None:
             low, high = found.welch
@@ -119,31 +154,33 @@ def within(one: Key, other: Key, margin: float) -> Test:
 
 def at_most(key: Key, level: float) -> Test:
     """That the mean of a cell is at most `level`."""
-
-    def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
-        values = values_of(rows, key, seeds)
-        if isinstance(values, str):
-            return Finding("not measured", values)
-        mean, n = statistics.fmean(values), len(values)
-        if n < 2:
-            return Finding("undecided", f"{_number(mean)}, at most {level:g} asked (one seed)")
-        radius = t_quantile(n - 1, (1 + LEVEL) / 2) * statistics.stdev(values) / math.sqrt(n)
-        interval = mean - radius, mean + radius
-        words = f"mean {_number(mean)} (95 % interval {_number(interval[0])} to {_number(interval[1])}; n = {n})"
-        return Finding(_side(interval, level), f"{words}, at most {level:g} asked")
-
-    return test
+    return _compared(key, level, "at most", lambda low, high: (high <= level, low > level))
 
 
 def at_least(key: Key, level: float) -> Test:
     """That the mean of a cell is at least `level`."""
-    below = at_most(key, level)
-    contrary: dict[Outcome, Outcome] = {"holds": "does not hold", "does not hold": "holds"}
+    return _compared(key, level, "at least", lambda low, high: (low >= level, high < level))
+
+
+def _compared(
+    key: Key, level: float, how: str, holds_fails: Callable[[float, float], tuple[bool, bool]]
+) -> Test:
+    """A mean against a level: whether its interval, (low, high), says so, and whether it says the contrary."""
 
     def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
-        found = below(rows, seeds)
-        words = found.words.replace("at most", "at least")
-        return Finding(contrary.get(found.outcome, found.outcome), words)
+        found = values_of(rows, key, seeds)
+        if isinstance(found, str):
+            return Finding("not measured", found)
+        asked = f"{how} {level:g} asked"
+        if found.error is None:
+            why = "one seed" if found.n < 2 else "seeds that agree to the last bit"
+            return Finding("undecided", f"{_number(found.mean)}, {asked} ({why})")
+        radius = t_quantile(found.n - 1, (1 + LEVEL) / 2) * found.error if found.error else 0.0
+        low, high = found.mean - radius, math.inf if found.bound else found.mean + radius
+        words = f"mean {_number(found.mean)} (95 % interval {_number(low)} to {_number(high)}; n = {found.n})"
+        holds, fails = holds_fails(low, high)
+        outcome: Outcome = "holds" if holds else "does not hold" if fails else "undecided"
+        return Finding(outcome, f"{words}, {asked}")
 
     return test
 
@@ -152,9 +189,10 @@ def best_reaches(key: Key, level: float) -> Test:
     """That the best seed of a cell, where higher is better, reaches `level`; says how many seeds do."""
 
     def test(rows: Sequence[ResultRow], seeds: int) -> Finding:
-        values = values_of(rows, key, seeds)
-        if isinstance(values, str):
-            return Finding("not measured", values)
+        found = values_of(rows, key, seeds)
+        if isinstance(found, str):
+            return Finding("not measured", found)
+        values = found.values
         reached, n = sum(value >= level for value in values), len(values)
         words = f"best {_number(max(values))}, median {_number(statistics.median(values))}; "
         words += f"{reached} of {n} seeds reach {level:g} (success rate {reached / n:.0%})"
@@ -214,7 +252,7 @@ def _worst(found: Iterable[Finding]) -> Outcome:
     return next(outcome for outcome in order if outcome in outcomes)
 
 
-def values_of(rows: Sequence[ResultRow], key: Key, seeds: int) -> list[float] | str:
+def values_of(rows: Sequence[ResultRow], key: Key, seeds: int) -> Values | str:
     """A cell's values by seed, or, if one of `seeds` is not there, what stands in its place."""
     of_cell = sorted((row for row in rows if row.key[:3] == key), key=lambda row: row.seed)
     for row in of_cell:
@@ -226,45 +264,53 @@ def values_of(rows: Sequence[ResultRow], key: Key, seeds: int) -> list[float] | 
         return f"{_named(key)}: {len(values)} of {seeds} seeds measured"
     if why := mixed(of_cell):
         return f"{_named(key)}: {why}"
-    return values
+    error: float | None = standard_error(of_cell, fraction=is_share(of_cell))
+    if is_exact(of_cell):
+        error = 0.0
+    elif len(values) < 2 or (error == 0 and not all(row.censored for row in of_cell)):
+        error = None
+    bound = any(row.censored for row in of_cell)
+    return Values(tuple(values), error, bound, of_cell[0].dialect)
 
 
-def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
+def difference(a: Values, b: Values) -> Interval:
     """Mean of a minus mean of b, with Welch's t interval and a bootstrap of each side (percentiles, seeded)."""
-    middle, n = statistics.fmean(a) - statistics.fmean(b), (len(a), len(b))
-    if min(n) < 2:
+    middle, n = a.mean - b.mean, (a.n, b.n)
+    if a.error is None or b.error is None:
         return Interval(middle, None, None, n)
     import numpy as np
 
-    terms = [statistics.variance(side) / len(side) for side in (a, b)]
-    error = math.sqrt(sum(terms))
-    if error == 0:
-        return Interval(middle, (middle, middle), (middle, middle), n)
-    freedom = sum(terms) ** 2 / sum(
-        term**2 / (len(side) - 1) for term, side in zip(terms, (a, b), strict=True)
-    )
-    radius = t_quantile(freedom, (1 + LEVEL) / 2) * error
+    terms = [(a.error**2, a.n), (b.error**2, b.n)]
+    total = sum(term for term, _ in terms)
+    radius = 0.0
+    if total > 0:  # not both are exact
+        freedom = total**2 / sum(term**2 / (seeds - 1) for term, seeds in terms if term > 0)
+        radius = t_quantile(freedom, (1 + LEVEL) / 2) * math.sqrt(total)
     random = np.random.default_rng(0)
     means = [
-        np.asarray(side)[random.integers(len(side), size=(RESAMPLES, len(side)))].mean(1)
+        np.asarray(side.values)[random.integers(side.n, size=(RESAMPLES, side.n))].mean(1)
         for side in (a, b)
     ]
     low, high = np.quantile(means[0] - means[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(middle, (middle - radius, middle + radius), (float(low), float(high)), n)
+    welch = (
+        -math.inf if b.bound else middle - radius,
+        math.inf if a.bound else middle + radius,
+    )
+    return Interval(middle, welch, (float(low), float(high)), n)
 
 
-def _side(interval: tuple[float, float] | None, level: float) -> Outcome:
-    """Whether an interval lies below a level, above it, or on both sides."""
-    if interval is None:
-        return "undecided"
-    if interval[1] <= level and interval[0] < level:
-        return "holds"
-    return "does not hold" if interval[0] >= level else "undecided"
-
-
-def _hole(parts: Sequence[list[float] | str]) -> Finding | None:
-    missing = [part for part in parts if isinstance(part, str)]
-    return Finding("not measured", "; ".join(missing)) if missing else None
+def _pair(
+    rows: Sequence[ResultRow], one: Key, other: Key, seeds: int
+) -> tuple[Values, Values] | Finding:
+    """Two cells that can be compared, or why they cannot."""
+    pair = [values_of(rows, key, seeds) for key in (one, other)]
+    if missing := [part for part in pair if isinstance(part, str)]:
+        return Finding("not measured", "; ".join(missing))
+    a, b = (part for part in pair if not isinstance(part, str))
+    same = one[2] == other[2]  # two metrics may well be said in two ways
+    if same and (words := contradict(a.dialect, b.dialect)):
+        return Finding("not measured", f"{_named(one)} and {_named(other)} differ in {words}")
+    return a, b
 
 
 def _named(key: Key) -> str:
@@ -281,5 +327,7 @@ def _less(one: Key, other: Key, factor: float = 1.0) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     digits = f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
     return digits.replace("-", "−")

@@ -76,6 +76,8 @@ class Metric(abc.ABC):
     version: raise it when the same options begin to mean another number. raised: the same by `DatasetInfo.name`, where
     the number of one data set alone changed its meaning.
     reads: the splits whose images the number depends on: where they stand in for the published ones, its row says so.
+    drawn: whether the n things behind a standard error are drawn from the model, so that every seed has its own. Test
+    images are not: all seeds share them, and further seeds take nothing of their noise away.
     needs_training: whether the number depends on what training makes of the weights. Where it does not (a count of
     parameters, a control that has no model in it) it is measured on the model as it is initialised, at step 0, and no
     training is asked for.
@@ -89,6 +91,7 @@ class Metric(abc.ABC):
     raised: ClassVar[Mapping[str, int]] = {}
     tiers: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     reads: ClassVar[tuple[Split, ...]] = ("test",)
+    drawn: ClassVar[bool] = False
     reduction: ClassVar[str] = "mean(value)"
 
     @classmethod

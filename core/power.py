@@ -48,26 +48,39 @@ def outlook(
     margin: float,
     seeds: int,
     *,
+    shared: float = 0.0,
     single_run: float = 0.0,
     least: bool = True,
     most: bool = True,
 ) -> Outlook:
     """How many more seeds would decide, if difference and spread (standard deviation of one seed, > 0) stay.
 
-    single_run: standard deviation that the published number is taken to have. least, most: whether the difference is
-    bounded from below and from above at all; a censored value bounds it from one side only.
+    shared: standard error of what all seeds share, which stays however many there are; it is counted to the spread
+    of so many seeds. single_run: standard deviation that the published number is taken to have. least, most:
+    whether the difference is bounded from below and from above at all; a censored value bounds it from one side
+    only.
     """
     if spread <= 0:
         return Outlook(None, "the seeds show no spread")
+
+    def spread_of(n: int) -> float:
+        return math.hypot(spread, shared * math.sqrt(n))
+
     if abs(difference) < margin:
         if not (least and most):
             return Outlook(None, "a censored value is a bound and never equal to anything")
-        chance: Callable[[int], float] = lambda n: equivalence_power(difference, spread, margin, n)  # noqa: E731
+        chance: Callable[[int], float] = lambda n: equivalence_power(  # noqa: E731
+            difference, spread_of(n), margin, n
+        )
         wanted, limit = "equivalent", "the difference is too close to the margin"
+        if shared:
+            limit += ", or the examples that all seeds share are too few"
     else:
         if not (least if difference > 0 else most):
             return Outlook(None, "a censored value is a bound, and the difference lies beyond it")
-        chance = lambda n: difference_power(difference, spread, margin, n, single_run)  # noqa: E731
+        chance = lambda n: difference_power(  # noqa: E731
+            difference, spread_of(n), margin, n, single_run
+        )
         wanted = "different"
         limit = "the difference is beyond the margin, but too close to it"
         if single_run:

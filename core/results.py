@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from .errors import DataError
 from .files import write_text
-from .workspace import Workspace
+from .workspace import Shard, Workspace
 
 Status = Literal["ok", "failed", "diverged", "n/a", "not available yet", "missing"]
 
@@ -226,10 +226,26 @@ def read_all(paths: Iterable[Path]) -> list[ResultRow]:
     return rows
 
 
-def rows_of(workspace: Workspace, tier: str, name: str) -> list[ResultRow]:
-    """The rows of one protocol at one tier; none where it has not been measured."""
-    path = workspace.results(tier, name)
-    return read(path, ResultRow) if path.exists() else []
+def rows_of(
+    workspace: Workspace, tier: str, name: str, shard: Shard | None = None
+) -> list[ResultRow]:
+    """The rows of one protocol at one tier, or of a shard of it; none where it has not been measured."""
+    path = workspace.results(tier, name, shard)
+    return read_of(path, tier, name) if path.exists() else []
+
+
+def read_of(path: Path, tier: str, name: str) -> list[ResultRow]:
+    """The rows of a file that is named after a tier and a protocol. Raises DataError where one is of another: it would
+    pass for a row of these.
+    """
+    rows = read(path, ResultRow)
+    for row in rows:
+        if (row.tier, row.protocol) != (tier, name):
+            raise DataError(
+                f"{path} holds a row of {row.protocol} at tier {row.tier} ({row.metric} of {row.model} on "
+                f"{row.dataset}, seed {row.seed}); expected rows of {name} at tier {tier} only: take it out"
+            )
+    return rows
 
 
 def parse(text: str, cls: type[T], path: str) -> list[T]:

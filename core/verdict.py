@@ -16,12 +16,13 @@ noise of the published evaluation| 2 x standard error            | the paper say
 The last is binomial for a fraction of n examples (S-Acc: 250 images), which our rows show it to be, and otherwise the
 spread of our examples (standard error x sqrt(n)) over the *published* number of examples. So nothing that we choose
 widens it: neither a smaller test set nor noisier training makes a pass easier. k = 2, the range of about 95 % of the
-paper's own repetitions. The published number's noise enters through the margin alone; the interval holds only ours.
+paper's own repetitions. The published number's noise enters through the margin alone; the interval holds only ours:
+that of the mean over seeds, and that of the test images, which all seeds share and no further seed makes smaller.
 
-A claim of difference (BETTER, WORSE, DIFFERENT) must be surer: a published number without a spread is taken as a
-single run that varies as ours do, or else more seeds of ours would make a faithful reproduction "worse" by the paper's
-own luck; and the interval is the 95 % one, so that of equal truths at most one in twenty is called better or worse,
-both together.
+A claim of difference (BETTER, WORSE, DIFFERENT) must be surer: a published number without a spread is taken as a single
+run that varies as ours do (and one that does not say on how many examples, as measured on as many others), or else more
+seeds of ours would make a faithful reproduction "worse" by the paper's own luck; and the interval is the 95 % one, so
+that of equal truths at most one in twenty is called better or worse, both together.
 
 A cell that stays open says what would close it: the least number of seeds at which the same test would decide with
 80 % probability, were the difference and the spread exactly those seen so far (core/power.py).
@@ -42,13 +43,16 @@ from .results import PublishedValue, ResultRow
 
 __all__ = [
     "Judgement",
+    "Noise",
     "Verdict",
+    "contradict",
     "hole",
     "is_exact",
     "is_share",
     "judge",
     "margin_of",
     "mixed",
+    "noise_of",
     "standard_error",
     "summary",
 ]
@@ -97,12 +101,13 @@ def judge(
     *,
     tier: str,
     seeds: int = 1,
+    drawn: bool = False,
 ) -> Judgement:
     """The verdict on one cell.
 
     rows: those of one cell, one per seed. published: None if the paper prints nothing for it.
     tier: where the rows come from. seeds: how many the tier asks for; fewer are a hole, and nothing is
-    averaged over holes.
+    averaged over holes. drawn: whether every seed was measured on examples of its own; see `noise_of`.
     """
     ok = [row for row in rows if row.status == "ok" and row.value is not None]
     if why := hole(rows, seeds):
@@ -139,7 +144,8 @@ def judge(
     if len(ok) < 2:
         why = "one seed is never a pass: the spread over seeds is unknown"
         return replace(ours, verdict=Verdict.INCONCLUSIVE, reason=why)  # no spread, no outlook
-    error = standard_error(ok, fraction=_is_fraction(published, ok))
+    noise = noise_of(ok, fraction=_is_fraction(published, ok), drawn=drawn)
+    error = noise.of_mean(len(ok))
     if error == 0 and not all(row.censored for row in ok):
         why = "all seeds agree to the last bit, so their spread cannot be judged"
         return replace(ours, verdict=Verdict.INCONCLUSIVE, reason=why)
@@ -152,9 +158,11 @@ def judge(
         why = "the 90 % interval of the difference lies inside the margin"
         return replace(ours, verdict=Verdict.EQUIVALENT, reason=why)
 
-    # A published single run is one more draw; a published spread is already in the margin.
+    # A published single run is one more draw; a published spread is already in the margin. So is the noise of the
+    # published evaluation where its size is known; else it is taken as large as ours.
     single_run = (ours.std or 0.0) if published.spread is None else 0.0
-    radius = t_quantile(len(ok) - 1, 1 - ALPHA / 2) * math.hypot(error, single_run)
+    theirs = math.hypot(single_run, 0.0 if published.n else noise.shared)
+    radius = t_quantile(len(ok) - 1, 1 - ALPHA / 2) * math.hypot(error, theirs)
     # ">2000" of ours bounds the difference from below only; ">2000" of theirs from above only.
     least = -math.inf if sign == ">" else difference - radius
     most = math.inf if our_bound or sign == "<" else difference + radius
@@ -165,13 +173,13 @@ def judge(
         why = "a censored value is a bound and never equal to anything"
     else:
         why = "the noise is too wide to say whether the difference is within the margin"
-    spread = error * math.sqrt(len(ok))
     ahead = outlook(
         difference,
-        spread,
+        noise.by_seed,
         margin,
         len(ok),
-        single_run=single_run,
+        shared=noise.shared,
+        single_run=theirs,
         least=sign != ">",
         most=not our_bound and sign != "<",
     )
@@ -205,11 +213,25 @@ def margin_of(published: PublishedValue, rows: Iterable[ResultRow] = ()) -> tupl
     return max(origins, key=lambda origin: origin[0])
 
 
-def standard_error(rows: Sequence[ResultRow], *, fraction: bool = False) -> float:
-    """Standard error of the mean over seeds, never below what each evaluation alone would allow.
+@dataclass(frozen=True)
+class Noise:
+    """How far a mean over seeds may be off: standard deviations, of what each seed has anew and of what all share."""
 
-    Three seeds can agree by luck; each was still measured on n examples only. fraction: values are counts / n,
-    whose stderr near 0 and 1 is taken as `_binomial_error` does.
+    by_seed: float
+    shared: float = 0.0
+
+    def of_mean(self, seeds: int) -> float:
+        """Standard error of the mean of so many seeds."""
+        return math.hypot(self.by_seed / math.sqrt(seeds), self.shared)
+
+
+def noise_of(rows: Sequence[ResultRow], *, fraction: bool = False, drawn: bool = False) -> Noise:
+    """The noise of a cell's seeds and of its examples.
+
+    Examples that every seed draws for itself (samples of the model, say) make the seeds differ, but three seeds can
+    agree by luck: the noise of a seed is never below that of its evaluation. Test images are the same for all seeds,
+    and further seeds take nothing of their noise away. fraction: values are counts / n, whose stderr near 0 and 1 is
+    taken as `_binomial_error` does.
     """
     values = [row.value for row in rows if row.value is not None]
     over_seeds = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -219,7 +241,15 @@ def standard_error(rows: Sequence[ResultRow], *, fraction: bool = False) -> floa
         if row.value is not None
     ]
     evaluation = math.sqrt(statistics.fmean(error**2 for error in evaluations))
-    return max(over_seeds, evaluation) / math.sqrt(len(values))
+    return Noise(max(over_seeds, evaluation)) if drawn else Noise(over_seeds, evaluation)
+
+
+def standard_error(rows: Sequence[ResultRow], *, fraction: bool = False) -> float:
+    """Standard error of the mean over seeds beside that of another model on the same examples, whose noise both share;
+    never below what each evaluation alone would allow, were its examples its own.
+    """
+    values = [row.value for row in rows if row.value is not None]
+    return noise_of(rows, fraction=fraction, drawn=True).of_mean(len(values))
 
 
 def is_exact(rows: Sequence[ResultRow]) -> bool:
@@ -271,9 +301,18 @@ def _incomparable(ok: Sequence[ResultRow], published: PublishedValue, tier: str)
         reasons.append(f"the published number is in another dialect ({wrong})")
     if len({row.data_digest for row in ok}) > 1:
         reasons.append("its seeds were measured on different data")
-    if len({row.tier for row in ok}) > 1:
-        reasons.append("its seeds are of several tiers")
+    if not is_exact(ok) and (others := sorted({row.tier for row in ok} - {tier})):
+        reasons.append(f"its rows are of tier {', '.join(others)}")
     return "; ".join(reasons)
+
+
+def contradict(one: str, other: str) -> str:
+    """The first `key=value` to which another dialect gives another value; "" if there is none. Of two models each may
+    need words that the other has no use for, as GNM says how it scores a presence.
+    """
+    said = dict(word.split("=", 1) for word in other.split() if "=" in word)
+    words = (word.partition("=") for word in one.split() if "=" in word)
+    return next((f"{k}={v} and {k}={said[k]}" for k, _, v in words if said.get(k, v) != v), "")
 
 
 def _unlike(ours: str, theirs: str) -> str:

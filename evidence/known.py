@@ -15,6 +15,7 @@ from typing import Any, cast
 from ..core import protocol as protocols
 from ..core import spec
 from ..core.dataset import DatasetInfo, Split
+from ..core.declared import UNKNOWN, Declared, declared
 from ..core.errors import UsageError
 from ..core.protocol import TIERS, Protocol, TierName
 from ..core.published import published
@@ -22,7 +23,6 @@ from ..core.results import PublishedValue, ResultRow
 from ..core.spec import Kind, Spec
 from . import crate
 from .crate import Cell
-from .declared import UNKNOWN, Declared, declared
 from .ties import Ran, Specs, of_label, owns, same
 
 __all__ = ["Known", "differences"]

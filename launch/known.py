@@ -100,7 +100,7 @@ class Known:
                 files.append(path)
         for path in sorted(files, key=lambda path: (path != own, path)):
             try:
-                rows = results.read(path, ResultRow)
+                rows = results.read_of(path, self.tier, path.stem.partition(".")[0])
             except DataError as error:
                 if path.stem.partition(".")[0] == self.protocol:
                     raise

@@ -174,7 +174,7 @@ def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> boo
     path = workspace.results(plan.tier, plan.name, shard)
     with locked(workspace.root / "runs" / "collect.lock"):
         known = Known(workspace, plan.tier, plan.name)
-        there = results.read(path, ResultRow) if path.exists() else []
+        there = results.rows_of(workspace, plan.tier, plan.name, shard)
         rows = {row.key: row for row in there}
         done = {row.key for row in there if row.status in DONE}
         names = {p.row.key: p.run.id for p in plan.cells if p.run is not None}

@@ -142,6 +142,7 @@ class StructureAccuracy(Metric):
     # until then the pairs of digits could stand on either diagonal
     raised: ClassVar = {"mnist10": 5, "mnist4_10": 5, "digits10": 5, "digits4_10": 5}
     better: ClassVar = "higher"
+    drawn: ClassVar = True
     reduction: ClassVar = "fraction(verdict)"
     tiers: ClassVar = {"demo": {"images": 100}}
 

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from ..core.errors import UsageError, unknown
 from ..core.protocol import TIERS
 from ..core.results import ResultRow, read_all
-from ..core.verdict import standard_error
+from ..core.verdict import contradict, standard_error
 from ..core.workspace import Workspace, unsharded
 
 __all__ = ["Comparison", "Side", "compare", "select"]
@@ -138,23 +138,13 @@ def _line(where: Where, left: Sequence[ResultRow], right: Sequence[ResultRow]) -
         noise = math.hypot(standard_error(left), standard_error(right))
         errors = abs(difference) / noise if noise > 0 else None
         said = [{row.dialect for row in rows} for rows in (left, right)]
-        if said[0] != said[1] and (where[1] or any(starmap(_contradict, product(*said)))):
+        if said[0] != said[1] and (where[1] or any(starmap(contradict, product(*said)))):
             note = "different dialects: not the same quantity"
         elif {row.data_digest for row in left} != {row.data_digest for row in right}:
             note = "different data: not the same quantity"
         if note:  # how many standard errors lie between two quantities means nothing
             errors = None
     return Line(where, _text(left), _text(right), difference, errors, note)
-
-
-def _contradict(ours: str, theirs: str) -> bool:
-    """Whether two dialects give one word two meanings. Of two models each may need words that the other has no use
-    for, as GNM says how it scores a presence.
-    """
-    mine, other = (
-        dict(word.split("=", 1) for word in text.split() if "=" in word) for text in (ours, theirs)
-    )
-    return any(mine[key] != other[key] for key in mine.keys() & other.keys())
 
 
 def _mean(rows: Sequence[ResultRow]) -> float | None:

@@ -18,6 +18,7 @@ from functools import cached_property
 
 from tabulate import tabulate
 
+from ..core.declared import declared
 from ..core.order import OrderAgreement, order_agreement
 from ..core.protocol import TIERS, Axis, Protocol, Table
 from ..core.results import PublishedValue, ResultRow
@@ -254,6 +255,13 @@ def build(
     )
 
 
+def _drawn(rows: Sequence[ResultRow]) -> bool:
+    """Whether every seed was measured on examples of its own, as the metric's class says (`Metric.drawn`)."""
+    name = rows[0].metric_spec.partition("(")[0] if rows else ""
+    metric = declared("metric", name) if name else None
+    return metric is not None and metric.attributes.get("drawn") is True
+
+
 # The fields of one cell ---------------------------------------------------------------------------------------------
 
 
@@ -303,7 +311,7 @@ def _entry(
     seeds: int,
     notes: _Notes,
 ) -> Entry:
-    judgement = judge(rows, printed, tier=tier, seeds=seeds)
+    judgement = judge(rows, printed, tier=tier, seeds=seeds, drawn=_drawn(rows))
     # A cell without a published value is written as those of its metric are.
     unit = "%" if percent else ""
     if decimals is None and judgement.std and not percent:

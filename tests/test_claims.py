@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import statistics
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from reprise.core.claims import (
     Key,
     Test,
+    Values,
+    at_least,
     at_most,
     best_reaches,
     difference,
@@ -109,15 +112,72 @@ def test_the_interval_is_that_of_scipy_and_the_bootstrap_lies_about_the_differen
     from scipy.stats import ttest_ind
 
     a, b = [154.0, 142.0, 163.0, 150.0], [185.0, 180.0, 190.5]
-    found = difference(a, b)
+
+    def of(values: list[float]) -> Values:
+        return Values(tuple(values), statistics.stdev(values) / math.sqrt(len(values)))
+
+    found = difference(of(a), of(b))
     theirs = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     assert found.welch == pytest.approx((theirs.low, theirs.high))
     assert found.bootstrap is not None
     low, high = found.bootstrap
     assert low < found.difference < high
-    assert difference(a, b) == found  # the same numbers give the same words
-    assert difference([2.0, 2.0], [1.0, 1.0]).welch == (1.0, 1.0)
+    assert difference(of(a), of(b)) == found  # the same numbers give the same words
+    assert difference(Values((2.0, 2.0), 0.0), Values((1.0, 1.0), 0.0)).welch == (1.0, 1.0)
+    shrunk = difference(of(b).times(0.5), of(b))
+    assert shrunk.difference == pytest.approx(-0.5 * statistics.fmean(b))
     assert math.isclose(found.difference, 152.25 - 185.1666666666)
+
+
+SAME, MORE = (40.0, 40.0, 40.0), (80.0, 80.0, 80.0)
+
+
+def test_a_censored_value_bounds_one_side_only() -> None:
+    """`>2000` is at least that much: it may be above anything, and is below nothing."""
+    bound = rows(A, 2000.0, 2000.0, 2000.0, censored=">")
+    for test, expected in (
+        (lower(A, B), "does not hold"),
+        (lower(B, A), "holds"),
+        (within(A, B, 3000), "undecided"),
+        (at_most(A, 3000), "undecided"),
+        (at_least(A, 1000), "holds"),
+        (at_most(A, 1000), "does not hold"),
+    ):
+        assert outcome(test, bound, rows(B, *MORE, stderr=1.0)) == expected
+    assert lower(A, B)([*bound, *rows(B, 9000.0, 9010.0, 9020.0)], 3).outcome == "undecided"
+    both = [*bound, *rows(B, 2000.0, 2000.0, 2000.0, censored=">")]
+    assert lower(A, B)(both, 3).outcome == "undecided"
+
+
+def test_seeds_that_agree_to_the_last_bit_decide_nothing_unless_the_quantity_is_exact() -> None:
+    """Updates counted in steps of 40 agree by their grain."""
+    for test in (lower(A, B), within(A, B, 100), at_most(A, 50), at_least(A, 10)):
+        found = test([*rows(A, *SAME), *rows(B, *MORE)], 3)
+        assert found.outcome == "undecided"
+        assert "last bit" in found.words
+        exact = [*rows(A, *SAME, dialect="exact"), *rows(B, *MORE, dialect="exact")]
+        assert test(exact, 3).outcome == "holds"
+    for level in (at_most(A, 40), at_least(A, 40)):
+        assert outcome(level, rows(A, *SAME, dialect="exact")) == "holds"
+
+
+def test_the_noise_of_a_seed_is_not_below_that_of_its_evaluation() -> None:
+    """None of 250 samples, thrice, is not shown to be fewer than one of 250."""
+    none, one = ((p, p, p) for p in (0.0, 1 / 250))
+    found = [
+        dataclasses.replace(row, n=250, stderr=math.sqrt(row.value * (1 - row.value) / 250))
+        for row in (*rows(A, *none), *rows(B, *one))
+        if row.value is not None
+    ]
+    assert lower(A, B)(found, 3).outcome == "undecided"
+
+
+def test_numbers_of_contradicting_dialects_are_not_compared() -> None:
+    one = rows(A, *LOW, dialect="sigma=0.2 particles=100 presence=discrete")
+    found = lower(A, B)([*one, *rows(B, *HIGH, dialect="sigma=0.5 particles=100")], 3)
+    assert found.outcome == "not measured"
+    assert "sigma=0.2 and sigma=0.5" in found.words
+    assert outcome(lower(A, B), one, rows(B, *HIGH, dialect="sigma=0.2 count=all")) == "holds"
 
 
 def test_a_success_rate_counts_every_seed() -> None:

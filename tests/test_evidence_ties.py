@@ -16,12 +16,12 @@ import pytest
 
 from reprise.core import protocol as protocols
 from reprise.core import results, spec
+from reprise.core.declared import declared
 from reprise.core.protocol import dataset, metric, model
 from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
 from reprise.evidence import crate
 from reprise.evidence.bundle import bundle
-from reprise.evidence.declared import declared
 from reprise.evidence.known import Known
 from reprise.evidence.ties import contradictions, read_run
 from reprise.evidence.verify import verify

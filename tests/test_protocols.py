@@ -309,7 +309,8 @@ def test_figures_share_the_runs_of_table_1() -> None:
 
 def as_rows(name: str, values: dict[tuple[str, str, str], float]) -> list[ResultRow]:
     return [
-        ResultRow(protocol=name, tier="paper", model=m, train="t", dataset=d, metric=k, seed=seed, value=value)
+        ResultRow(protocol=name, tier="paper", model=m, train="t", dataset=d, metric=k, seed=seed, value=value,
+                  stderr=1e-9)
         for (m, d, k), value in values.items()
         for seed in range(3)
     ]  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from reprise.cli import main
 from reprise.core.errors import ContractError, DataError
 from reprise.core.metric import Measurement
-from reprise.core.results import NEEDED, ResultRow, fits, read, write
+from reprise.core.results import NEEDED, ResultRow, fits, read, rows_of, write
 from reprise.core.workspace import Shard, Workspace
 from reprise.launch import cells
 from reprise.launch.plan import Plan, Request, collect, plan
@@ -68,13 +68,30 @@ def test_two_files_that_disagree_about_a_cell_are_both_named(
     row = measured(place, finished="2026-01-02T03:04:05+00:00")
     own = put(place, "gnm_table1", row)
     name = "gnm_figure2" if shard is None else "gnm_table1"
-    other = put(place, name, dataclasses.replace(row, finished="2026-02-02T03:04:05+00:00"), shard)
+    theirs = dataclasses.replace(row, protocol=name, finished="2026-02-02T03:04:05+00:00")
+    other = put(place, name, theirs, shard)
     assert collected(place)[1] == [row], "the protocol's own row, where they agree"
-    put(place, name, dataclasses.replace(row, value=11.0), shard)
+    put(place, name, dataclasses.replace(theirs, value=11.0), shard)
     with pytest.raises(DataError, match=r"disagree about LL .* seed 0: 10\.0 and 11\.0") as told:
         plan(REQUEST, place)
     assert str(own) in str(told.value)
     assert str(other) in str(told.value)
+
+
+@pytest.mark.parametrize("of", [{"tier": "mini"}, {"protocol": "gnm_figure2"}])
+def test_rows_of_another_tier_or_protocol_are_believed_by_nobody(
+    of: dict[str, Any], tmp_path: Path
+) -> None:
+    """Copied below results/paper, rows of tier mini would be laid beside the published numbers."""
+    place = Workspace(tmp_path)
+    path = put(place, "gnm_table1", dataclasses.replace(measured(place), **of))
+    for read_it in (
+        lambda: rows_of(place, "demo", "gnm_table1"),
+        lambda: plan(REQUEST, place),
+    ):
+        with pytest.raises(DataError, match="holds a row of") as told:
+            read_it()
+        assert str(path) in str(told.value)
 
 
 def test_another_protocols_unreadable_file_is_told_and_stops_nobody_else(

@@ -86,6 +86,35 @@ def test_the_powers_are_the_rates_at_which_the_classifier_decides() -> None:
         assert abs(count / 600 - power) < 4 * math.sqrt(power * (1 - power) / 600)
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_test_images_that_all_seeds_share_are_drawn_once(seeds: int) -> None:
+    """Image noise 10, seed noise 0.3: equal truths are called different, and truths that are a margin apart
+    equivalent, in at most one of twenty repetitions, however many seeds there are.
+    """
+    random = np.random.default_rng(3)
+    apart = called = 0
+    for _ in range(600):
+        ours = random.normal(random.normal(0, 10), 0.3, seeds)
+        theirs = random.normal(random.normal(0, 10), 0.3)
+        published = dataclasses.replace(PRINTED, value=theirs, printed=f"{theirs:.2f}")
+        apart += judge(
+            rows(ours, stderr=10.0, n=1000), published, tier="paper", seeds=seeds
+        ).verdict in (Verdict.BETTER, Verdict.WORSE)
+        at_margin = dataclasses.replace(published, value=20.0, printed="20.00", n=1000)
+        called += (
+            judge(rows(ours, stderr=10.0, n=1000), at_margin, tier="paper", seeds=seeds).verdict
+            is Verdict.EQUIVALENT
+        )
+    assert max(apart, called) < 600 * 0.05 + 3 * math.sqrt(600 * 0.05 * 0.95)
+
+
+def test_no_seed_makes_the_noise_of_shared_test_images_smaller() -> None:
+    assert outlook(0.0, 0.1, 1.0, 3).more is not None
+    assert outlook(0.0, 0.1, 1.0, 3, shared=3.0).more is None
+    assert outlook(12.0, 0.1, 1.0, 3, shared=3.0).more is not None
+    assert outlook(3.0, 0.1, 1.0, 3, shared=3.0).more is None
+
+
 def test_a_published_single_run_is_allowed_for_in_the_power() -> None:
     random = np.random.default_rng(2)
     count = sum(verdict(random.normal(1.5, 0.5, 6)) is Verdict.BETTER for _ in range(600))
@@ -198,7 +227,8 @@ SAME = {"dialect": "particles=100 sigma=0.2", "data_digest": "aa"}
         ({1: {"dialect": "particles=100 sigma=0.2 v=2"}}, {}, "paper", "different dialects"),
         ({1: {"data_digest": "bb"}}, {}, "paper", "different data"),
         ({1: {"stand_in": "ArrowRoom-R"}}, {}, "paper", "ArrowRoom-R"),
-        ({1: {"tier": "mini"}}, {}, "paper", "several tiers"),
+        ({1: {"tier": "mini"}}, {}, "paper", "of tier mini"),
+        ({"tier": "mini"}, {}, "paper", "of tier mini"),
     ],
 )  # fmt: skip
 def test_unlike_quantities_are_not_compared(

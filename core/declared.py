@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..core import spec
-from ..core.spec import Kind
+from . import spec
+from .spec import Kind
 
 __all__ = ["UNKNOWN", "Declared", "declared"]
 
