@@ -8,6 +8,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .reductions import digest
 from .results import ResultRow
 
 __all__ = ["Artifacts", "read_arrays", "stored_at"]
@@ -51,37 +53,47 @@ def read_arrays(runs: Path, artifact: str) -> dict[str, NDArray[Any]]:
 
 
 class Artifacts(Mapping[tuple[str, str, str, int], Mapping[str, NDArray[Any]]]):
-    """The arrays stored beside cells, by the key of their row; read when asked for. Only those that are there."""
+    """The arrays stored beside cells, by the key of their row. Only those that are there, can be read and are those
+    that the row was measured with: a run of the same name on another machine has other bits.
+    """
 
     def __init__(self, runs: Path, rows: Sequence[ResultRow]) -> None:
         self.named = {row.key: row for row in rows if row.artifact and row.status == "ok"}
         self._runs = runs
-        self._there = {
-            key: row.artifact
-            for key, row in self.named.items()
-            if stored_at(runs, row.artifact) is not None
-        }
-        self._read: dict[tuple[str, str, str, int], dict[str, NDArray[Any]]] = {}
 
-    def __getitem__(self, key: tuple[str, str, str, int]) -> Mapping[str, NDArray[Any]]:
-        if key not in self._read:
+    @cached_property
+    def _whole(self) -> dict[tuple[str, str, str, int], dict[str, NDArray[Any]]]:
+        found = {}
+        for key, row in self.named.items():
+            if stored_at(self._runs, row.artifact) is None:
+                continue
             try:
-                self._read[key] = read_arrays(self._runs, self._there[key])
+                arrays = read_arrays(self._runs, row.artifact)
             except DataError as error:
                 log.warning("%s; its images are left out", error)
-                self._read[key] = {}
-        return self._read[key]
+                continue
+            if row.artifact_digest and digest(arrays) != row.artifact_digest:
+                log.warning(
+                    "runs/%s is not what %s of %s on %s, seed %d, was measured with; its images are left out",
+                    row.artifact, row.metric, row.model, row.dataset, row.seed,
+                )  # fmt: skip
+                continue
+            found[key] = arrays
+        return found
+
+    def __getitem__(self, key: tuple[str, str, str, int]) -> Mapping[str, NDArray[Any]]:
+        return self._whole[key]
 
     def __iter__(self) -> Iterator[tuple[str, str, str, int]]:
-        return iter(self._there)
+        return iter(self._whole)
 
     def __len__(self) -> int:
-        return len(self._there)
+        return len(self._whole)
 
     @property
     def gone(self) -> int:
         """How many arrays the rows name that are not there."""
-        return len(self.named) - len(self._there)
+        return len(self.named) - len(self._whole)
 
     @property
     def source(self) -> str:

@@ -37,9 +37,13 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 from .power import ALPHA, Outlook, outlook, t_quantile
 from .results import PublishedValue, ResultRow
+
+if TYPE_CHECKING:
+    from .protocol import Protocol, TierName
 
 __all__ = [
     "Judgement",
@@ -51,6 +55,7 @@ __all__ = [
     "is_share",
     "judge",
     "margin_of",
+    "means",
     "mixed",
     "noise_of",
     "standard_error",
@@ -275,6 +280,21 @@ def hole(rows: Sequence[ResultRow], seeds: int) -> str:
     if ok == 0:
         return "not measured yet"
     return f"{ok} of {seeds} seeds measured" if ok < seeds else ""
+
+
+def means(rows: Sequence[ResultRow], protocol: Protocol) -> dict[tuple[str, str, str], float]:
+    """The mean over seeds of every cell of a protocol, at the tier of its rows, that has one: no hole, and seeds of one
+    thing.
+    """
+    cells: dict[tuple[str, str, str], list[ResultRow]] = {}
+    for row in rows:
+        cells.setdefault(row.key[:3], []).append(row)
+    seeds = protocol.seeds_for(cast("TierName", rows[0].tier)) if rows else protocol.seeds
+    return {
+        key: statistics.fmean(row.value for row in of_cell if row.value is not None)
+        for key, of_cell in cells.items()
+        if not hole(of_cell, seeds) and not mixed(of_cell)
+    }
 
 
 def mixed(ok: Sequence[ResultRow]) -> str:

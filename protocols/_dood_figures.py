@@ -5,12 +5,13 @@ Axes: `N` images, `T` parts, `C H W` image. A key is (model, dataset, metric, se
 
 from __future__ import annotations
 
-import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from ..core.protocol import Protocol
 from ..core.results import PublishedValue, ResultRow
+from ..core.verdict import means
 
 Key: TypeAlias = tuple[str, str, str, int]
 Arrays: TypeAlias = Mapping[Any, Mapping[str, Any]]
@@ -104,6 +105,7 @@ def transfer(
     rows: Sequence[ResultRow],
     published: Sequence[PublishedValue],
     artifacts: Arrays,
+    protocol: Protocol,
     models: Sequence[str],
     labels: Sequence[str],
     measured: str,
@@ -121,11 +123,7 @@ def transfer(
     theirs = {v.key: v.value for v in published if v.metric == measured and v.value is not None}
     of_first = [value for key, value in theirs.items() if key[0].startswith(f"{models[0]} (")]
     norm = Normalize(min(of_first, default=0.0), max(of_first, default=1.0))
-    seen: dict[tuple[str, str, str], list[float]] = {}
-    for row in rows:
-        if row.status == "ok" and row.value is not None and row.metric == measured:
-            seen.setdefault(row.key[:3], []).append(row.value)
-    ours = {key: statistics.fmean(values) for key, values in seen.items()}
+    ours = {key: mean for key, mean in means(rows, protocol).items() if key[2] == measured}
     tier = rows[0].tier if rows else ""
     made = [s for s in labels if any(f"({s})" in key[0] for key in ours)] or list(labels)
     heights = 0.4 * len(labels) + 0.5, 0.65 * len(made) + 0.8  # inches
@@ -215,9 +213,9 @@ def histograms(
                 places = [n - 0.4 + (index + 0.5) * wide for n in range(len(histogram))]
                 axis.bar(places, 100 * histogram / histogram.sum(), wide, color=COLOURS[index])
                 axis.set_xticks(range(len(histogram)))
-            if means := [row.value for row in ours]:
-                high = [height] * len(means)
-                axis.plot(means, high, "v", color=COLOURS[index], ms=5, clip_on=False)
+            if values := [row.value for row in ours]:
+                high = [height] * len(values)
+                axis.plot(values, high, "v", color=COLOURS[index], ms=5, clip_on=False)
             if (value := theirs.get((model, dataset, printed_as))) is not None:
                 axis.plot(
                     [value], [height], "o", color=COLOURS[index], mfc="none", ms=7, clip_on=False

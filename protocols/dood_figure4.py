@@ -62,9 +62,9 @@ def draw(
     artifacts: Mapping[Any, Mapping[str, Any]],
 ) -> Any:
     """Both tables, published above ours; ours with reconstructions in their cells and the images above them."""
-    return said_of_data(
-        transfer(rows, published, artifacts, ("DooD", "AIR"), SOURCES, "LL", "MSE"), rows
-    )
+    models = ("DooD", "AIR")
+    tables = transfer(rows, published, artifacts, protocol, models, SOURCES, "LL", "MSE")
+    return said_of_data(tables, rows)
 
 
 # fmt: off

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..core.protocol import Table, dataset, metric, model
 from ..core.results import PublishedValue, ResultRow
+from ..core.verdict import means
 from ._gnm import (
     BETA,
     CITATION,
@@ -55,6 +56,7 @@ def draw(
     datasets = [
         d for d in protocol.datasets if any(r.dataset == d and r.value is not None for r in rows)
     ] or list(protocol.datasets)
+    ours = means(rows, protocol)
     figure = Figure(figsize=(2.6 * len(datasets) + 0.6, 5.0), layout="constrained")
     axes = figure.subplots(len(protocol.metrics), len(datasets), squeeze=False, sharex=True)
     styles = zip(("#0072B2", "#56B4E9", "#D55E00", "#E69F00"), "osD^", strict=True)
@@ -62,11 +64,8 @@ def draw(
         labels = [label(family, beta) for beta in BETAS]
         for line, metric_label in zip(axes, protocol.metrics, strict=True):
             for axis, dataset_label in zip(line, datasets, strict=True):
-                ours = [
-                    [r.value for r in rows if r.value is not None and r.key[:3] == key]
-                    for key in ((one, dataset_label, metric_label) for one in labels)
-                ]
-                points = [(x, sum(v) / len(v)) for x, v in enumerate(ours) if v]
+                keys = [(one, dataset_label, metric_label) for one in labels]
+                points = [(x, ours[key]) for x, key in enumerate(keys) if key in ours]
                 theirs = [
                     (x, p.value)
                     for x, one in enumerate(labels)

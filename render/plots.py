@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,16 +77,14 @@ def curves(table: ResultTable) -> Figure:
         axis.grid(axis="y")
         for index, model in enumerate(models):
             along = {after(model, share): share for share in (*SHARES, 1.0)}
-            rows = [
-                row
+            entries = [
+                entry
                 for entry in table.entries
                 if entry.model in along and (entry.dataset, entry.metric) == (dataset, metric)
-                for row in entry.rows
-                if row.status == "ok" and row.value is not None and row.steps is not None
             ]
-            if rows:
+            if any(_measured(entry) for entry in entries):
                 colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-                _line(axis, rows, colour, marker, model)
+                _line(axis, entries, colour, marker, model)
         if not axis.lines:
             axis.set_axis_off()
             axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center", color="0.6")
@@ -115,19 +114,33 @@ def _one_height(panels: Sequence[Axes]) -> None:
         measured[0].autoscale_view()
 
 
-def _line(axis: Axes, rows: Sequence[ResultRow], colour: str, marker: str, model: str) -> None:
-    """One model's curve in its colour; faint lines are single seeds where there are several."""
+def _measured(entry: Entry) -> list[ResultRow]:
+    """The seeds of a cell that have a number and say after how many steps."""
+    return [row for row in entry.rows if row.status == "ok" and None not in (row.value, row.steps)]
+
+
+def _line(axis: Axes, entries: Sequence[Entry], colour: str, marker: str, model: str) -> None:
+    """One model's curve in its colour, with a gap where a cell has no mean; faint lines are single seeds where there
+    are several.
+    """
+    rows = [row for entry in entries for row in _measured(entry)]
     seeds = sorted({row.seed for row in rows})
-    means: dict[int, list[float]] = {}
-    for seed in seeds:
+    for seed in seeds if len(seeds) > 1 else ():
         own = sorted((row.steps or 0, row.value or 0.0) for row in rows if row.seed == seed)
-        for step, value in own:
-            means.setdefault(step, []).append(value)
-        if len(seeds) > 1:
-            axis.plot(*zip(*own, strict=True), color=colour, lw=0.7, alpha=0.4)
-    steps = sorted(means)
-    heights = [sum(means[step]) / len(means[step]) for step in steps]
-    axis.plot(steps, heights, color=colour, marker=marker, ms=4, lw=1.5, label=model)
+        axis.plot(*zip(*own, strict=True), color=colour, lw=0.7, alpha=0.4)
+    means = {
+        row.steps or 0: math.nan if entry.judgement.mean is None else entry.judgement.mean
+        for entry in entries
+        for row in _measured(entry)
+    }
+    axis.plot(
+        *zip(*sorted(means.items()), strict=True),
+        color=colour,
+        marker=marker,
+        ms=4,
+        lw=1.5,
+        label=model,
+    )
 
 
 def _points(

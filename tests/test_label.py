@@ -17,6 +17,7 @@ import pytest
 
 from reprise import cli
 from reprise.core.errors import DataError, UsageError
+from reprise.core.reductions import digest
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.check import check_folders
@@ -39,12 +40,13 @@ def place(tmp_path: Path) -> Workspace:
         path = tmp_path / "runs" / run / "cells" / f"{cell}.npz"
         path.parent.mkdir(parents=True)
         verdict = np.arange(IMAGES) < 2 * n
-        np.savez(path, samples=images, verdict=verdict)
+        arrays = {"samples": images, "verdict": verdict}
+        np.savez(path, allow_pickle=False, **arrays)
         rows.append(
             ResultRow(
                 protocol="gnm_table1", tier="mini", model=label, train="scenes(rule='mnist4')",
                 dataset="MNIST-4", metric="S-Acc", dialect="judge=v4", value=float(verdict.mean()), n=IMAGES,
-                better="higher", run=run, cell=cell, artifact=f"{run}/cells/{cell}.npz", artifact_digest=f"d{n}",
+                better="higher", run=run, cell=cell, artifact=f"{run}/cells/{cell}.npz", artifact_digest=digest(arrays),
                 model_spec=label.lower(), metric_spec="structure_accuracy", commit="abc", dirty=False,
             )
         )  # fmt: skip
@@ -127,7 +129,11 @@ def test_what_cannot_be_judged_is_refused(place: Workspace) -> None:
         export(place, "gnm_table1", "mini", models=("GMN",), folder=place.root)
     with pytest.raises(UsageError, match="nothing that people judge"):
         export(place, "gnm_presence", "mini", folder=place.root)
-    (place.root / "runs/run1/cells/000000000001.npz").unlink()
+    stored = place.root / "runs/run1/cells/000000000001.npz"
+    np.savez(stored, samples=np.zeros((IMAGES, 1, 16, 16), np.uint8), verdict=np.ones(IMAGES, bool))
+    with pytest.raises(DataError, match="samples of ConvDRAW on MNIST-4"):  # another model's
+        made(place)
+    stored.unlink()
     with pytest.raises(DataError, match="samples of ConvDRAW on MNIST-4"):
         made(place)
     with pytest.raises(DataError, match="does not exist"):

@@ -499,4 +499,7 @@ def test_the_figure_of_the_sweep_is_drawn_from_rows_and_published_values_alone()
     ours, theirs = figure.axes[0].lines[:2]
     assert ours.get_xydata().tolist() == [[0, 0.5], [1, 0.7]]
     assert theirs.get_xydata().tolist() == [[0, 0.692], [1, 0.916]]
+    diverged = dataclasses.replace(rows[0], seed=1, status="diverged", value=None)
+    ours = draw([*rows, diverged], [], {}).axes[0].lines[0]
+    assert ours.get_xydata().tolist() == [[1, 0.7]], "nothing is averaged over holes"
     assert draw([], [], {}).axes, "an empty figure while nothing is measured"

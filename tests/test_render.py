@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import html.parser
 import io
+import math
 import os
 import re
 import unicodedata
@@ -40,6 +41,7 @@ from reprise.core.protocol import (
     through_training,
 )
 from reprise.core.published import published
+from reprise.core.reductions import digest
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render.document import Subject, report, report_on, to_html_page
@@ -122,6 +124,7 @@ def values(protocol: str = "p", **changes: Any) -> list[ResultRow]:
                     seed=seed,
                     value=mean,
                     stderr=(mean * (1 - mean) / 250) ** 0.5 if name == "S-Acc" else base.stderr,
+                    metric_spec={"S-Acc": "structure_accuracy", "LL": "log_marginal"}[name],
                     run=f"{label.lower()}-mnist4-s{seed}-0000000{seed}",
                     cell=f"c{seed}",
                 )
@@ -531,7 +534,8 @@ def gallery(root: Path, seed: int = 0) -> tuple[Workspace, Subject, list[ResultR
         images = np.random.default_rng(seed).integers(0, 256, (8, 1, 16, 16), dtype=np.uint8)
         path = root / "runs" / label / "cells" / "a.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, samples=images, data=images)
+        arrays = {"samples": images, "data": images}
+        np.savez(path, allow_pickle=False, **arrays)
         rows.append(
             dataclasses.replace(
                 values()[0],
@@ -539,7 +543,7 @@ def gallery(root: Path, seed: int = 0) -> tuple[Workspace, Subject, list[ResultR
                 metric="Samples",
                 cell=label.lower(),
                 artifact=f"{label}/cells/a.npz",
-                artifact_digest=hashlib.sha256(path.read_bytes()).hexdigest()[:12],
+                artifact_digest=digest(arrays),
             )
         )
     return workspace(root, rows), Subject("p", protocol, "Figure 1.", ()), rows
@@ -555,6 +559,7 @@ def test_panels_of_a_gallery_are_as_large_as_its_largest_and_can_stand_below_eac
     for label, shape in (("GNM", (3, 5, 1, 8, 8)), ("VAE", (2, 7, 1, 8, 8))):
         path = tmp_path / "runs" / label / "cells" / "a.npz"
         np.savez(path, grid=np.zeros(shape, np.uint8))
+    rows = [dataclasses.replace(row, artifact_digest="") for row in rows]
     laid = build("p", wide, rows, [], "paper")
     panels = _alike(_panels(laid, wide, Artifacts(tmp_path / "runs", rows)))
     assert {tiles.shape for tiles in panels.values()} == {(3, 7, 1, 8, 8)}
@@ -678,6 +683,19 @@ def test_a_broken_array_file_does_not_stop_the_report(tmp_path: Path) -> None:
         assert "Without images so far: GNM." in text
 
 
+def test_arrays_that_a_row_was_not_measured_with_are_not_shown_as_its_own(tmp_path: Path) -> None:
+    """A run of the same name on another machine has other bits; a row that came from there has no images here."""
+    place, subject, rows = gallery(tmp_path)
+    report_on(place, "paper", [subject])
+    figure = place.reports("paper") / "figures" / "p.png"
+    drawn = figure.read_bytes()
+    _, _, other = gallery(tmp_path, seed=1)
+    report_on(workspace(tmp_path, rows), "paper", [subject])
+    assert figure.read_bytes() == drawn, "what was drawn of the row's own arrays stays"
+    assert Artifacts(tmp_path / "runs", rows).gone == len(rows)
+    assert Artifacts(tmp_path / "runs", other).gone == 0
+
+
 def test_arrays_are_read_from_below_runs_only(tmp_path: Path) -> None:
     _, _, rows = gallery(tmp_path)
     outside = dataclasses.replace(rows[0], artifact="../elsewhere.npz")
@@ -777,6 +795,29 @@ def test_curves_show_what_was_measured_and_say_what_was_not() -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["GNM"]
     assert not curves(build("p", protocol, (), (), "paper")).legends
+
+
+def test_a_curve_has_a_gap_where_a_seed_has_none() -> None:
+    """Of seeds 0, 1 and 1 at three stages, where at the second only the first of them is there."""
+    protocol = Curves(
+        paper="Somebody 2020",
+        models=through_training({"GNM": model("gnm")}),
+        datasets=DATASETS,
+        metrics={"LL": METRICS["LL"]},
+        seeds=2,
+    )
+    rows = [
+        dataclasses.replace(
+            values()[0], model=label, metric="LL", value=float(seed), steps=steps, seed=seed
+        )
+        for label, steps in (("GNM, 30 %", 300), ("GNM, 50 %", 500), ("GNM", 1_000))
+        for seed in (0, 1)
+    ]
+    rows[3] = dataclasses.replace(rows[3], status="failed", value=None)
+    figure = curves(build("p", protocol, rows, (), "paper"))
+    mean = figure.axes[0].lines[-1]
+    assert np.array_equal(mean.get_xdata(), [300, 500, 1_000])
+    assert np.array_equal(mean.get_ydata(), [0.5, math.nan, 0.5], equal_nan=True)
 
 
 def test_shares_have_one_height_on_every_dataset_and_other_numbers_their_own() -> None:
