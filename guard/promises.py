@@ -41,7 +41,7 @@ from ..metrics.log_marginal import LogMarginal
 from ..metrics.structure_accuracy import Judge, StructureAccuracy
 from ..models.gnm import GNM
 from ..nn.distributions import Bernoulli, Gaussian, image_log_prob, linear
-from ..render.check import Outcome, check
+from ..render.check import Outcome, Tolerance, check
 from ..training import checkpoint
 from ..training.engine import choose
 from ..training.fit import fit
@@ -545,10 +545,10 @@ def orders_are_compared_by_kendalls_tau() -> None:
 
 def a_movement_is_found_in_both_directions() -> None:
     """The regression check lets noise pass and nothing else, up or down; a failed cell has regressed."""
-    before = [row(100.0, stderr=1.0, n=9)]
+    before, same = [row(100.0, stderr=1.0, n=9)], Tolerance(same_weights=True)
     after = {104.0: Outcome.HOLDS, 96.0: Outcome.HOLDS, 105.0: Outcome.BETTER, 95.0: Outcome.WORSE}
     for value, outcome in after.items():
-        assert check([row(value, stderr=1.0, n=9)], before).findings[0].outcome is outcome
+        assert check([row(value, stderr=1.0, n=9)], before, same).findings[0].outcome is outcome
     assert check([row(None, status="failed")], before).code == 1
     assert check([], before).code == 2
 

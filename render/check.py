@@ -1,18 +1,24 @@
 """The regression check: are the numbers still what they were? Two-sided: a number that improved has moved as well.
 
     exit code | meaning
-    0         | every reference cell is there and holds
+    0         | every reference cell that has a number is there and holds
     1         | a metric moved by more than its tolerance, in either direction, or a cell that worked fails now
-    2         | something could not be judged: missing cells, another dialect, other data, no known noise
+    2         | something could not be judged: missing cells, not the same quantity, too little known of the noise, or
+              | no reference cell that has a number
     3         | bad usage (files that are not there): raised as UsageError, which the command line turns into 3
 
-A movement that is certain outweighs a doubt, so 1 wins over 2.
+A movement that is certain outweighs a doubt, so 1 wins over 2. Equal numbers hold, whatever is known of the noise.
 
 How far a mean may move follows from measured noise (results/noise.csv, by `reprise noise`): that of training, for
 weights may have been made anew elsewhere, or that of evaluation alone if they are said to be the same weights; that of
 threads or of precision besides, where the rows name another device or precision. Test images are the same, so their
-noise has no part in it. A cell whose noise was not measured is judged by the standard errors that its rows carry, as if
-the test images were others: wider, and said to be so. Every tolerance is printed with its origin.
+noise has no part in it. Noise of few repeats gives a wide tolerance: beyond it a number has moved, but within one that
+is wider for that alone nothing is said to hold.
+
+A cell whose noise was not measured is judged by what its rows carry. The spread over its seeds is noise of training,
+known as badly as so few seeds know it. Of one seed there is the standard error over the test images alone, and how far
+retraining moves the number is not known: within that error it holds, beyond it could not be judged, unless the weights
+are the same. Every tolerance is printed with its origin.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -31,6 +37,7 @@ from tabulate import tabulate
 
 from ..core.errors import UsageError, unknown
 from ..core.files import write_bytes, write_text
+from ..core.power import t_quantile
 from ..core.results import NoiseRow, ResultRow, Source, read_all
 from ..core.verdict import is_exact, is_share, standard_error
 from ..core.workspace import unsharded
@@ -38,6 +45,10 @@ from ..core.workspace import unsharded
 __all__ = ["CellKey", "Finding", "Outcome", "Report", "Tolerance", "check", "check_folders"]
 
 CellKey = tuple[str, str, str, str, str]  # protocol, tier, model, dataset, metric
+
+WIDEST = 4.0
+"""A tolerance more than so many times as wide as if its noise were well known does not show that anything holds. At
+three standard errors that of three repeats is 6.4 times as wide, that of four 3.1 times."""
 
 
 class Outcome(enum.Enum):
@@ -50,13 +61,19 @@ class Outcome(enum.Enum):
     FAILS = "fails now"
     MISSING = "missing"
     CHANGED = "not the same quantity"
-    UNKNOWN = "noise unknown"
+    UNKNOWN = "could not be judged"
+    NUMBERLESS = "without a number in the reference"
     NEW = "new"
+
+    @property
+    def compared(self) -> bool:
+        """Whether there was a number to be held against."""
+        return self not in (Outcome.NUMBERLESS, Outcome.NEW)
 
     @property
     def code(self) -> int:
         """The exit code that this alone would give."""
-        if self in (Outcome.HOLDS, Outcome.NEW):
+        if self is Outcome.HOLDS or not self.compared:
             return 0
         return 1 if self in (Outcome.BETTER, Outcome.WORSE, Outcome.MOVED, Outcome.FAILS) else 2
 
@@ -65,8 +82,8 @@ class Outcome(enum.Enum):
 class Tolerance:
     """How far a metric may move: `z` combined standard errors, and never less than `absolute` for its metric.
 
-    absolute: metric label -> the movement that is allowed whatever the noise; also what judges a metric
-    without any known noise. Deterministic quantities (dialect "exact") must be equal.
+    absolute: metric label -> the movement that is allowed whatever the noise; also what judges a metric of
+    whose noise too little is known. Deterministic quantities (dialect "exact") must be equal.
     noise: what was measured of it. same_weights: whether current and reference measured the same checkpoints.
     """
 
@@ -112,7 +129,7 @@ class Report:
     @property
     def code(self) -> int:
         """The exit code."""
-        codes = {finding.outcome.code for finding in self.findings}
+        codes = {finding.outcome.code for finding in self.findings if finding.outcome.compared}
         return 1 if 1 in codes else 2 if 2 in codes or not codes else 0
 
     def __str__(self) -> str:
@@ -200,7 +217,7 @@ class Report:
     def to_junit(self) -> bytes:
         """JUnit XML as CI services read it: a suite per protocol and tier, a test case per cell.
 
-        What moved or fails is a failure, what could not be judged an error, what is new is skipped.
+        What moved or fails is a failure, what could not be judged an error; what was not compared is skipped.
         """
         suites: dict[str, list[Finding]] = defaultdict(list)
         for finding in self.findings:
@@ -212,8 +229,8 @@ class Report:
                 named = {"classname": _xml(name), "name": _xml(", ".join(one.key[2:])), "time": "0"}
                 case = ElementTree.SubElement(suite, "testcase", named)
                 kind = {1: "failure", 2: "error"}.get(one.outcome.code)
-                if kind is None and one.outcome is Outcome.NEW:
-                    ElementTree.SubElement(case, "skipped", {"message": _xml(one.detail)})
+                if not one.outcome.compared:
+                    ElementTree.SubElement(case, "skipped", {"message": _xml(_sentence(one))})
                 elif kind is not None:
                     said = {"type": one.outcome.value, "message": _xml(_sentence(one))}
                     ElementTree.SubElement(case, kind, said).text = _xml(one.origin)
@@ -231,7 +248,7 @@ class Report:
 def _counted(findings: Sequence[Finding]) -> str:
     """`8 of 10 reference cells within tolerance, 1 moved, worse, 1 missing`."""
     counts = Counter(finding.outcome for finding in findings)
-    compared = counts.total() - counts[Outcome.NEW]
+    compared = sum(finding.outcome.compared for finding in findings)
     others = [
         f"{counts[outcome]} {outcome.value}"
         for outcome in Outcome
@@ -253,8 +270,8 @@ def _sentence(finding: Finding) -> str:
 
 def _totals(name: str, findings: Sequence[Finding]) -> dict[str, str]:
     codes = Counter(finding.outcome.code for finding in findings)
-    new = sum(finding.outcome is Outcome.NEW for finding in findings)
-    counts = {"tests": len(findings), "failures": codes[1], "errors": codes[2], "skipped": new}
+    skipped = sum(not finding.outcome.compared for finding in findings)
+    counts = {"tests": len(findings), "failures": codes[1], "errors": codes[2], "skipped": skipped}
     return {"name": name, **{key: str(count) for key, count in counts.items()}, "time": "0"}
 
 
@@ -347,24 +364,50 @@ def _finding(
     key: CellKey, now: Sequence[ResultRow], before: Sequence[ResultRow], tolerance: Tolerance
 ) -> Finding:
     """What became of one cell; only seeds that had a number are compared."""
-    worked = {row.seed for row in before if row.status == "ok" and row.value is not None}
+    worked = {row.seed: row for row in before if row.status == "ok" and row.value is not None}
     if not worked:
-        return Finding(key, Outcome.HOLDS, f"had no number ({before[0].status})")
+        return Finding(key, Outcome.NUMBERLESS, before[0].status)
     same = {row.seed: row for row in now if row.seed in worked}
     if broken := [row for row in same.values() if row.status in ("failed", "diverged")]:
         note = f": {broken[0].note}" if broken[0].note else ""
         return Finding(key, Outcome.FAILS, f"seed {broken[0].seed} {broken[0].status}{note}")
     ok = {seed: row for seed, row in same.items() if row.status == "ok" and row.value is not None}
-    if absent := sorted(worked - ok.keys()):
+    if absent := sorted(worked.keys() - ok.keys()):
         return Finding(key, Outcome.MISSING, f"no value for seed {', '.join(map(str, absent))}")
     seeds = sorted(worked)
-    pair = [ok[s] for s in seeds], [row for s in seeds for row in before if row.seed == s]
-    for what in ("dialect", "data_digest", "censored"):
-        found = [{getattr(row, what) for row in rows} for rows in pair]
-        if found[0] != found[1]:
-            was, is_now = ("/".join(sorted(values)) or "none" for values in reversed(found))
-            return Finding(key, Outcome.CHANGED, f"{what.replace('_', ' ')}: {was} became {is_now}")
+    pair = [ok[seed] for seed in seeds], [worked[seed] for seed in seeds]
+    if why := _changed(*pair):
+        return Finding(key, Outcome.CHANGED, why)
     return _moved(key, *pair, tolerance)
+
+
+def _changed(now: Sequence[ResultRow], before: Sequence[ResultRow]) -> str:
+    """The first column that makes these another quantity, and both its values; "" if none does."""
+    columns = [
+        "dialect", "data_digest", "censored", "metric_spec", "dataset_spec", "train", "model_spec", "stand_in",
+    ]  # fmt: skip
+    if not is_exact(before):  # which no training changes; the parameters may be the number itself
+        columns += ["steps", "parameters"]
+    for column in columns:
+        for is_now, was in zip(now, before, strict=True):
+            values = [getattr(row, column) for row in (was, is_now)]
+            if values[0] != values[1]:
+                said = ["none" if value in ("", None) else str(value) for value in values]
+                return f"{column.replace('_', ' ')}: {said[0]} became {said[1]}"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """A mean that moved by at most `holds` holds, by more than `moves` has moved; `doubt`: why neither is said between.
+
+    origin: where they come from; empty where nothing is known of the noise.
+    """
+
+    holds: float
+    moves: float
+    origin: str
+    doubt: str = ""
 
 
 def _moved(
@@ -376,49 +419,48 @@ def _moved(
         for rows in (now, before)
     ]
     difference = means[0] - means[1]
-    allowed, origin = _allowed(key, now, before, tolerance)
     if not math.isfinite(difference):
         return Finding(key, Outcome.UNKNOWN, "a value is not a number", means[0], means[1])
-    if allowed is None:
-        if [row.value for row in now] == [row.value for row in before]:
-            return Finding(key, Outcome.HOLDS, "identical", means[0], means[1])
-        return Finding(key, Outcome.UNKNOWN, origin, means[0], means[1])
-    outcome, detail = Outcome.HOLDS, ""
+    limits = _limits(key, now, before, tolerance)
+    outcome, detail, allowed = Outcome.HOLDS, "", limits.moves
     if abs(difference) > allowed:
         better = now[0].better
         wanted = difference > 0 if better == "higher" else difference < 0
         sides = Outcome.BETTER if wanted else Outcome.WORSE
         outcome = sides if better in ("higher", "lower") else Outcome.MOVED
         detail = f"by {difference:+.4g}"
-    return Finding(key, outcome, detail, means[0], means[1], allowed, origin)
+    elif abs(difference) > limits.holds:
+        outcome, detail = Outcome.UNKNOWN, limits.doubt
+    shown = allowed if math.isfinite(allowed) else limits.holds if limits.origin else None
+    return Finding(key, outcome, detail, means[0], means[1], shown, limits.origin)
 
 
-def _allowed(
+def _limits(
     key: CellKey, now: Sequence[ResultRow], before: Sequence[ResultRow], tolerance: Tolerance
-) -> tuple[float | None, str]:
-    """The movement that noise explains and why; None if no noise is known."""
-    floor = tolerance.absolute.get(key[-1])
-    given = "given with --allow"
+) -> _Limits:
+    """The movement that noise explains, and what --allow adds to it."""
     if is_exact(before):
-        return (floor, given) if floor else (0.0, "an exact quantity")
-    measured, origin = _measured(key, now, before, tolerance)
-    if measured is None:
-        errors = [standard_error(rows, fraction=is_share(rows)) for rows in (now, before)]
-        if all(row.stderr is not None for row in (*now, *before)) or len(before) > 1:
-            measured = tolerance.z * math.hypot(*errors)
-            origin = f"{tolerance.z:g} x the rows' own standard errors ({origin})"
-    if measured is None:
-        if floor is not None:
-            return floor, given
-        return None, f"no standard error and one seed, and {origin}: measure it, or give --allow"
-    return (floor, given) if floor is not None and floor > measured else (measured, origin)
+        found = _Limits(0.0, 0.0, "an exact quantity")
+    else:
+        found = _measured(key, now, before, tolerance)
+    if is_share([*now, *before]):
+        mean = statistics.fmean(row.value for row in before if row.value is not None)
+        if found.holds >= max(mean, 1 - mean):
+            doubt = "no share can move by more than its tolerance; more seeds narrow it"
+            found = replace(found, holds=0.0, doubt=doubt)
+    floor = tolerance.absolute.get(key[-1])
+    if floor is None:
+        return found
+    if floor >= found.holds:
+        return _Limits(floor, floor, "given with --allow")
+    return _Limits(found.holds, found.holds, found.origin)
 
 
 def _measured(
     key: CellKey, now: Sequence[ResultRow], before: Sequence[ResultRow], tolerance: Tolerance
-) -> tuple[float | None, str]:
-    """The movement that measured noise explains, or None; and which noise that is, or why there is none."""
-    _, tier, model, dataset, metric = key
+) -> _Limits:
+    """The movement that measured noise explains; where it was not measured, what the rows know of it."""
+    protocol, tier, model, dataset, metric = key
     known = {
         row.source: row
         for row in tolerance.noise
@@ -431,11 +473,16 @@ def _measured(
     if {row.precision for row in now} != {row.precision for row in before}:
         wanted.append("precision")
     found = [known[source] for source in wanted if source in known]
+    std = math.hypot(*(row.std for row in found))
+    remedy = (
+        f"measure it with `reprise noise {protocol} --tier {tier} --repeats 5`, or give --allow"
+    )
     if len(found) < len(wanted):
         absent = next(source for source in wanted if source not in known)
-        return None, f"noise of the {absent} was not measured"
-    if not 0 < sum(row.std for row in found) < math.inf:
-        return None, "its noise is too small to be seen in the repeats that were measured"
+        return _own(now, before, tolerance, f"noise of the {absent} was not measured", remedy)
+    if not 0 < std < math.inf:
+        why = "its noise is too small to be seen in the repeats that were measured"
+        return _own(now, before, tolerance, why, remedy)
     # Few repeats know a standard deviation badly, so each has a factor of its own.
     factors = [_factor(tolerance.z, row.degrees) for row in found]
     allowed = math.hypot(*(f * row.std for f, row in zip(factors, found, strict=True)))
@@ -443,11 +490,58 @@ def _measured(
         f"{f:.2g} x {row.source} {row.std:.3g} ({row.repeats} repeats)"
         for f, row in zip(factors, found, strict=True)
     )
-    return allowed * math.sqrt(2 / len(now)), f"{parts}, x sqrt 2: two measurements differ"
+    origin = f"{parts}, x sqrt 2: two measurements differ"
+    wide = allowed / (tolerance.z * std)
+    return _unless_wide(allowed * math.sqrt(2 / len(now)), origin, wide, remedy)
+
+
+def _own(
+    now: Sequence[ResultRow],
+    before: Sequence[ResultRow],
+    tolerance: Tolerance,
+    why: str,
+    remedy: str,
+) -> _Limits:
+    """The movement that the rows' own standard errors explain. why: why no measured noise is taken."""
+    pair, z, seeds = (now, before), tolerance.z, len(before)
+    evaluation = z * math.hypot(*map(_evaluation_error, pair))
+    if not 0 < evaluation < math.inf:
+        evaluation = 0.0
+    if evaluation and tolerance.same_weights:
+        return _Limits(evaluation, evaluation, f"{z:g} x the rows' own standard errors ({why})")
+    if evaluation and seeds == 1:
+        origin = f"{z:g} x the rows' own standard errors, which know nothing of retraining ({why})"
+        doubt = f"more than evaluation explains, and {why}: {remedy} or --same-weights"
+        return _Limits(evaluation, math.inf, origin, doubt)
+    spread = math.hypot(*(standard_error(rows, fraction=is_share(rows)) for rows in pair))
+    if seeds == 1 or not 0 < spread < math.inf:
+        return _Limits(0.0, math.inf, "", f"no standard error, and {why}: {remedy}")
+    # Unless something has moved, both sides vary alike: Student's t with the degrees of both.
+    factor = _factor(z, 2 * (seeds - 1))
+    origin = f"{factor:.2g} x the rows' own standard errors over {seeds} seeds ({why})"
+    return _unless_wide(factor * spread, origin, factor / z, remedy, evaluation)
+
+
+def _evaluation_error(rows: Sequence[ResultRow]) -> float:
+    """Standard error of the mean of these weights, not of others; not a number where a row has none."""
+    if any(row.stderr is None for row in rows):
+        return math.nan
+    share = is_share(rows)
+    return math.hypot(*(standard_error([row], fraction=share) for row in rows)) / len(rows)
+
+
+def _unless_wide(
+    allowed: float, origin: str, wide: float, remedy: str, least: float = 0.0
+) -> _Limits:
+    """A tolerance of `allowed`; one `wide` times that of well-known noise lets only `least` hold."""
+    if wide <= WIDEST:
+        return _Limits(allowed, allowed, origin)
+    doubt = f"noise known so badly makes the tolerance {wide:.2g} times as wide: {remedy}"
+    return _Limits(least, allowed, origin, doubt)
 
 
 def _factor(z: float, degrees: int) -> float:
     """What z standard errors are where the standard error is known with few degrees of freedom."""
-    from scipy.special import ndtr, stdtrit
+    from scipy.special import ndtr
 
-    return float(stdtrit(degrees, ndtr(z)))
+    return -t_quantile(degrees, float(ndtr(-z)))  # of the upper tail no digits are left

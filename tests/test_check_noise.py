@@ -103,7 +103,49 @@ def test_a_share_of_no_successes_is_no_certainty() -> None:
     after = row(value=0.004, stderr=math.sqrt(0.004 * 0.996 / 250), n=250)
     assert finding([after], [before]).outcome is Outcome.HOLDS
     many = row(value=0.2, stderr=math.sqrt(0.2 * 0.8 / 250), n=250)
-    assert finding([many], [before]).outcome is Outcome.BETTER
+    assert finding([many], [before], same_weights=True).outcome is Outcome.BETTER
+
+
+def test_a_tolerance_that_no_share_can_leave_shows_nothing() -> None:
+    half = row(value=0.5, stderr=math.sqrt(0.25 / 250), n=250)
+    none = row(value=0.0, stderr=0.0, n=250)
+    for std, outcome in ((0.04, Outcome.WORSE), (0.1, Outcome.UNKNOWN)):
+        noise = [dataclasses.replace(NOISE, std=std)]
+        assert finding([none], [half], noise=noise).outcome is outcome
+        assert finding([half], [half], noise=noise).outcome is Outcome.HOLDS
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_noise_of_too_few_repeats_lets_nothing_hold(repeats: int) -> None:
+    """Of three the tolerance is 27 standard deviations wide, in which a model that learnt nothing may lie."""
+    noise = [dataclasses.replace(NOISE, std=108.0, repeats=repeats, degrees=repeats - 1)]
+    before = row(value=2183.0)
+    for value in (0.0, 2182.0, 2500.0):
+        found = finding([row(value=value)], [before], noise=noise)
+        assert found.outcome is Outcome.UNKNOWN
+        assert "noise known so badly" in found.detail
+        assert "`reprise noise p --tier mini --repeats 5`" in found.detail
+    assert finding([before], [before], noise=noise).outcome is Outcome.HOLDS
+    beyond = [row(value=-1e6)]
+    assert finding(beyond, [before], noise=noise).outcome is Outcome.WORSE
+    allowed = {"LL": 300.0}
+    for value, outcome in ((2000.0, Outcome.HOLDS), (0.0, Outcome.WORSE)):
+        found = finding([row(value=value)], [before], noise=noise, absolute=allowed)
+        assert (found.outcome, found.origin) == (outcome, "given with --allow")
+
+
+def test_noise_of_no_degrees_is_no_knowledge() -> None:
+    for degrees in (0, -1):
+        noise = [dataclasses.replace(NOISE, degrees=degrees)]
+        assert finding([row(value=0.0)], [row()], noise=noise).outcome is Outcome.UNKNOWN
+
+
+def test_many_standard_errors_are_still_a_tolerance() -> None:
+    """Of nine the upper tail of a normal is 0 in floating point, which would make any tolerance infinite."""
+    noise = [dataclasses.replace(NOISE, degrees=200)]
+    found = finding([row(value=0.0)], [row()], noise=noise, z=9.0)
+    assert (found.outcome, found.tolerance) == (Outcome.WORSE, pytest.approx(28, abs=2))
+    assert finding([row(value=0.0)], [row()], noise=noise, z=50.0).outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("repeats", [3, 5])
@@ -116,7 +158,8 @@ def test_equal_code_is_called_moved_as_rarely_as_three_standard_errors_say(repea
         noise = dataclasses.replace(NOISE, std=float(values.std(ddof=1)), degrees=repeats - 1)
         now, before = random.normal(0.0, 1.0, 2)
         moved = finding([row(value=now)], [row(value=before)], noise=[noise])
-        wrong += moved.outcome is not Outcome.HOLDS
+        wrong += moved.outcome.code == 1
+        assert (moved.outcome is Outcome.UNKNOWN) == (repeats == 3 and moved.outcome.code != 1)
     assert wrong / 2_000 < 0.0027 + 3 * math.sqrt(0.0027 / 2_000)
 
 
