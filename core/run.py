@@ -13,7 +13,7 @@ from .dataset import Dataset
 from .errors import ContractError, UsageError, told, unknown
 from .model import GenerativeModel, Recipe, Training, checked_recipe
 from .randomness import stream
-from .sources import source
+from .sources import source, with_source
 from .spec import Spec, Value, build, checked, identifier, load, readable
 
 
@@ -171,8 +171,9 @@ class Run:
         """What the id of a cell is the hash of, 12 digits: this run, how far it was, and what was measured on what."""
         parts: list[Any] = [self.id, self.evaluation]
         data, measured = build(test), build(metric)
-        parts.append([test.name, data.version, non_defaults(data)])
-        parts.append([metric.name, measured.version_on(data.info.name), non_defaults(measured)])
+        version = measured.version_on(data.info.name)
+        parts.append([test.name, with_source(data.version, type(data)), non_defaults(data)])
+        parts.append([metric.name, with_source(version, type(measured)), non_defaults(measured)])
         return parts if share == 1 else [*parts, ["trained", share]]
 
     def __reduce__(self) -> tuple[Any, ...]:

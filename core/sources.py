@@ -24,6 +24,12 @@ def source(cls: type) -> str:
     return "" if module.partition(".")[0] == _OURS else _digest(module)
 
 
+def with_source(version: int, cls: type) -> int | str:
+    """The version of a class, with the digest of a visitor's source: who edits a metric measures anew."""
+    digest = source(cls)
+    return f"{version} {digest}" if digest else version
+
+
 @cache  # the code that runs is the one that was imported, whatever becomes of the file
 def _digest(module: str) -> str:
     texts: dict[str, str] = {}

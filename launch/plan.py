@@ -168,8 +168,9 @@ def merged(plans: Iterable[Plan]) -> tuple[Job, ...]:
 def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> bool:
     """Lay what runs/ knows into results/<tier>/<protocol>.csv, or into the shard's; True if the file changed.
 
-    Rows that were not asked for stay, but for other seeds of a run that now has another id: they are of a model that
-    the label does not mean any more. Rows stand in the protocol's order, so the same cells give the same bytes.
+    Rows that were not asked for stay, but for those that are not what their label means any more beside what was
+    measured now: numbers of a run that now has another id, and other seeds of a cell that has. Rows stand in the
+    protocol's order, so the same cells give the same bytes.
     """
     path = workspace.results(plan.tier, plan.name, shard)
     with locked(workspace.root / "runs" / "collect.lock"):
@@ -187,7 +188,7 @@ def collect(plan: Plan, workspace: Workspace, shard: Shard | None = None) -> boo
                 if found is None or known.doubt(planned.run):
                     continue
                 row = cells.row(row, found)
-                for other in _superseded(rows.values(), planned.run, row, names):
+                for other in _superseded(rows.values(), planned, names):
                     del rows[other.key]
             rows[planned.row.key] = row
         _, whole, _ = protocols.load(plan.name)
@@ -435,6 +436,8 @@ def _jobs(
         done = found is not None and found["status"] in DONE
         if (done or known.has_rows(one.run)) and (doubt := known.doubt(one.run)):
             raise StaleError(doubt)
+        if found is not None and found["status"] == "ok" and (doubt := _other_words(one, found)):
+            raise StaleError(doubt)
         if found is not None and found["status"] == "diverged":
             diverged.add(one.id)
         if not done or not cells.arrays_are_whole(workspace, one.run.id, one.id):
@@ -445,17 +448,42 @@ def _jobs(
     return tuple(jobs), frozenset(diverged)
 
 
+def _other_words(planned: Planned, found: Mapping[str, Any]) -> str:
+    """Why a number is not what its metric now means by the same name, as a sentence; "" if it is."""
+    now, then, metric = planned.row.dialect, found["dialect"], planned.cell.metric
+    if f"{then} ".startswith(f"{now} ".lstrip()):
+        return ""
+    return (
+        f"{planned.row.metric} of {planned.row.model} on {planned.row.dataset} was measured as {then!r}, which now "
+        f"reads {now!r} under the same name; raise the version of {metric.name} to measure it anew"
+    )
+
+
 def _superseded(
-    rows: Iterable[ResultRow], run: Run, row: ResultRow, names: Mapping[Any, str]
+    rows: Iterable[ResultRow], planned: Planned, names: Mapping[Any, str]
 ) -> list[ResultRow]:
-    """The rows of the same cell under other seeds that are not of `run` under those. names: key -> id, where known."""
+    """The rows beside a measured cell, of its label and training, that are of another run than the label now means, and
+    its other seeds of which the cell was another. names: key -> id of the run, where known.
+    """
+    run, row, cell = planned.run, planned.row, planned.cell
+    assert run is not None
+
+    def meant(other: ResultRow) -> bool:
+        of_seed = dataclasses.replace(run, seed=other.seed)
+        if other.run != (names.get(other.key) or of_seed.id):
+            return False
+        if other.key[:3] != row.key[:3]:
+            return True
+        identity = of_seed.identity_of_cell(cell.model.trained, cell.dataset, cell.metric)
+        return other.cell == spec.identifier(identity, 12)
+
     return [
         other
         for other in rows
         if other.run
-        and other.key[:3] == row.key[:3]
-        and other.seed != row.seed
-        and other.run != (names.get(other.key) or dataclasses.replace(run, seed=other.seed).id)
+        and other.key != row.key
+        and (other.model, other.train) == (row.model, row.train)
+        and not meant(other)
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reprise.cli import main
-from reprise.core.errors import ContractError, DataError
+from reprise.core.errors import ContractError, DataError, StaleError
 from reprise.core.metric import Measurement
 from reprise.core.results import NEEDED, ResultRow, fits, read, rows_of, write
 from reprise.core.workspace import Shard, Workspace
@@ -76,6 +76,37 @@ def test_two_files_that_disagree_about_a_cell_are_both_named(
         plan(REQUEST, place)
     assert str(own) in str(told.value)
     assert str(other) in str(told.value)
+
+
+def test_numbers_of_what_a_label_no_longer_means_do_not_stay_beside_new_ones(
+    tmp_path: Path,
+) -> None:
+    """Of a model's earlier version, and of a metric's: a mean or a line of the table would mix the two."""
+    place = Workspace(tmp_path)
+    two = plan(dataclasses.replace(REQUEST, seeds=2), place).cells
+    first, second = (dataclasses.replace(one.row, value=10.0, stderr=1.0, n=5) for one in two)
+    stays = dataclasses.replace(first, metric="S-Acc", cell="a")
+    elsewhere = dataclasses.replace(stays, train="other data", run="vae-elsewhere", dataset="ARROW")
+    earlier = [
+        dataclasses.replace(stays, metric="D-Steps", run="vae-earlier"),
+        dataclasses.replace(stays, seed=1, run="vae-earlier"),
+        dataclasses.replace(second, cell="earlier"),
+    ]
+    path = place.results("demo", "gnm_table1")
+    write(path, [first, stays, elsewhere, *earlier], ResultRow)
+    assert {row.key for row in collected(place)[1]} == {first.key, stays.key, elsewhere.key}
+    write(path, [first, second], ResultRow)
+    assert collected(place)[1] == [first, second]
+
+
+def test_a_number_whose_metric_now_means_something_else_is_refused(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    row = measured(place)
+    put(place, "gnm_table1", dataclasses.replace(row, dialect=f"{row.dialect} judge=1"))
+    assert plan(REQUEST, place).missing == 0, "it learnt a word while it ran"
+    put(place, "gnm_table1", dataclasses.replace(row, dialect="particles=7"))
+    with pytest.raises(StaleError, match=r"LL of VAE .* as 'particles=7', which now reads"):
+        plan(REQUEST, place)
 
 
 @pytest.mark.parametrize("of", [{"tier": "mini"}, {"protocol": "gnm_figure2"}])

@@ -8,13 +8,17 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
+from reprise.core import protocol as protocols
 from reprise.core.errors import DataError
 from reprise.core.locks import locked
-from reprise.core.results import ResultRow
+from reprise.core.protocol import TierName
+from reprise.core.reductions import digest
+from reprise.core.results import ResultRow, rows_of
 from reprise.core.results import read as read_rows
 from reprise.core.results import write as write_rows
 from reprise.core.trained import MOST_POINTS, Trained, differing, read, read_curve, thinned, write
@@ -33,13 +37,35 @@ from reprise.training.fit import Stop
 
 from .test_render import PUBLISHED, SUBJECT, TABLE, values
 
-REPORTS = Path(__file__).resolve().parent.parent / "reports"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+REPORTS = RESULTS.parent / "reports"
 KEPT = Trained(
     run="gnm-mnist4-s0-00000000",
     settings={"model": {"width": 64, "sigma": 0.2}, "training": {"steps": 9000, "clip_norm": None}},
     recipe={"model": {}, "training": {"steps": 1_125_000}},
     log={"step": (100, 200), "loss": (1.5, None)},
 )
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*/*.csv")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_every_committed_number_is_of_what_its_label_now_means(path: Path, tmp_path: Path) -> None:
+    """Of no earlier version of its model, its metric or its data."""
+    tier, name = cast(TierName, path.parent.name), path.stem
+    place = Workspace(tmp_path)
+    place.results(tier, name).parent.mkdir(parents=True)
+    shutil.copy(path, place.results(tier, name))
+    rows = {row.key: row for row in rows_of(place, tier, name)}
+    _, protocol, _ = protocols.load(name)
+    everything = [tuple(part) for part in (protocol.models, protocol.datasets, protocol.metrics)]
+    seeds = 1 + max((row.seed for row in rows.values()), default=0)
+    planned = {
+        one.row.key: one.row for one in plan(Request(name, tier, *everything, seeds), place).cells
+    }
+    for key, row in rows.items():
+        if row.status == "ok" and row.metric_spec != "by hand":
+            assert (row.run, row.cell) == (planned[key].run, planned[key].cell), key
 
 
 def test_what_is_kept_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -157,7 +183,7 @@ def test_a_number_that_no_training_was_needed_for_leaves_what_is_kept_of_one(
     folder, file = place.run(run.id), place.trained("demo", run.id)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"id": run.id, "settings": run.settings}))
-    counted = {"status": "ok", "value": 5.0, "n": 1, "steps": 0}
+    counted = {"status": "ok", "value": 5.0, "n": 1, "steps": 0, "dialect": planned.row.dialect}
     cells.write(place, run.id, planned.id, counted)
     collect(plan(asked, place), place)
     kept = read(file)
@@ -231,7 +257,7 @@ def reported(root: Path, models: int = 1, side: int = 16) -> tuple[Workspace, Su
         np.savez(path, samples=noise)
         artifact = {
             "artifact": f"{name}/cells/a.npz",
-            "artifact_digest": f"{n:x}",
+            "artifact_digest": digest({"samples": noise}),
             "cell": f"{n:012x}",
         }
         rows += [dataclasses.replace(row, model=name, run=name, **artifact) for row in values()[:1]]  # type: ignore[arg-type]  # fmt: skip
