@@ -270,6 +270,14 @@ def page(
         )
     if any(row.dirty for row in rows):
         warnings.append("Some numbers were measured with uncommitted changes in the code.")
+    if any("-dirty" in row.trained_commit for row in rows):
+        warnings.append("Some models were trained with uncommitted changes in the code.")
+    trained = [row.trained_commit for row in rows if row.status == "ok" and row.steps]
+    if unnamed := trained.count(""):
+        warnings.append(
+            f"Of {unnamed} of {len(trained)} numbers it is not known which commit trained the model."
+        )
+    warnings += _of_two_runs(rows)
     warnings += _trained_twice(rows)
     return Page(
         subject=subject,
@@ -321,6 +329,20 @@ def _is_readable(workspace: Workspace, tier: str, name: str) -> bool:
 
 
 # Where the numbers come from ----------------------------------------------------------------------------------------
+
+
+def _of_two_runs(rows: Iterable[ResultRow]) -> Iterable[str]:
+    """A sentence about each label whose numbers are of two things that it has meant: of two versions, say."""
+    runs: dict[tuple[str, str, int], dict[str, None]] = {}
+    for row in rows:
+        if row.status == "ok" and row.run:
+            runs.setdefault((row.model, row.train, row.seed), {})[row.run] = None
+    for (model, _, seed), meant in runs.items():
+        if len(meant) > 1:
+            yield (
+                f"The numbers of {model}, seed {seed}, are of {len(meant)} different runs, which are not one model: "
+                f"{', '.join(meant)}; `reprise run` measures what its label now means."
+            )
 
 
 def _trained_twice(rows: Iterable[ResultRow]) -> Iterable[str]:

@@ -99,6 +99,7 @@ def values(protocol: str = "p", **changes: Any) -> list[ResultRow]:
         better="higher",
         commit="0123456789abcdef",
         dirty=False,
+        trained_commit="0123456789abcdef",
         torch="2.13.0",
         device="cpu",
         precision="fp32",

@@ -309,6 +309,25 @@ def warnings_of(rows: list[ResultRow]) -> tuple[str, ...]:
     return page(SUBJECT, build("p", TABLE, rows, PUBLISHED, "paper"), ()).warnings
 
 
+def test_numbers_of_two_runs_under_one_label_are_told() -> None:
+    """As where a model was changed and only some of its numbers were measured anew."""
+    rows = values()
+    assert not any("different runs" in text for text in warnings_of(rows))
+    rows[3] = dataclasses.replace(rows[3], run="gnm-mnist4-s0-version2")
+    (told,) = (text for text in warnings_of(rows) if "different runs" in text)
+    assert rows[0].run in told
+    assert rows[3].run in told
+
+
+def test_code_that_no_commit_has_is_told_of_training_as_of_measuring() -> None:
+    rows = [dataclasses.replace(row, trained_commit="5eed" * 10) for row in values()]
+    assert not any("uncommitted" in text or "not known" in text for text in warnings_of(rows))
+    rows[0] = dataclasses.replace(rows[0], trained_commit=f"{'5eed' * 10}-dirty")
+    assert any("trained with uncommitted changes" in text for text in warnings_of(rows))
+    rows[0] = dataclasses.replace(rows[0], trained_commit="")
+    assert any("not known which commit trained" in text for text in warnings_of(rows))
+
+
 @pytest.mark.parametrize("tier", ["demo", "mini", "paper"])
 def test_committed_numbers_of_a_run_are_of_one_training(tier: str) -> None:
     made: dict[tuple[str, int | None], set[tuple[str, str]]] = {}
