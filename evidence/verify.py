@@ -385,6 +385,8 @@ def _recomputed(
             with contextlib.suppress(UsageError):
                 if trouble := contradiction(row, reductions.reduced(own, arrays, row.dialect)):
                     raise Broken(f"by {own}, which the metric says here, {trouble}")
+        if trouble := next(known.contradictions(row, cell, ran), ""):
+            raise Broken(trouble)
         doubts = [*known.doubts(row, cell, ran)]
         if cell.why or doubts:
             state = "missing" if row.artifact and not arrays else "as recorded"

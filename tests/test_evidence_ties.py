@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -16,7 +17,9 @@ import pytest
 
 from reprise.core import protocol as protocols
 from reprise.core import results, spec
+from reprise.core.dataset import DatasetInfo
 from reprise.core.declared import declared
+from reprise.core.errors import UsageError
 from reprise.core.protocol import dataset, metric, model
 from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
@@ -279,6 +282,16 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Files], Files], str]] = {
     "more steps": (stating(steps=3000), "its run was trained for 300"),
     "another cell's values": (replacing("artifact", ".npz", "0.npz"), "which are another cell's"),
     "rows of no run": (stating(run=""), "its run is ''"),
+    "another option of the model": (
+        replacing("dialect", "sigma=0.3", "sigma=0.2"), "its dialect says sigma=0.2; it was measured with sigma=0.3",
+    ),
+    "another evaluation of the model": (
+        replacing("dialect", "spread=1.0", "spread=2.0"),
+        "its dialect says spread=2.0; it was measured with spread=1.0",
+    ),
+    "a word twice": (
+        replacing("dialect", "spread=1.0", "spread=1.0 spread=2.0"), "its dialect says spread=2.0",
+    ),
     "a spec that is none": (stating(model_spec="laboratory:Sketch(latents=[])"), "names no model and its options"),
 }  # fmt: skip
 
@@ -286,6 +299,9 @@ DOUBTS: dict[str, tuple[Callable[[Files], Files], str]] = {
     "nothing stands in": (stating(stand_in=""), "nothing is said to stand in"),
     "another cap": (replacing("dialect", "cap=20", "cap=50000"), "that of discriminator_steps"),
     "no training": (stating(steps=0), "nothing was trained for it; log_marginal needs a trained model"),
+    "a word that no metric says": (
+        replacing("dialect", "every=10", "every=10 exact"), "its dialect says exact, of which nothing is known here",
+    ),
     "the other way is better": (stating(better="lower"), "which is better is said to be lower"),
     "one model as another": (
         in_turn(without_sketch, replacing("model", "Sketch-2", "Sketch")), "latents stays as it is here",
@@ -299,7 +315,12 @@ DOUBTS: dict[str, tuple[Callable[[Files], Files], str]] = {
         replacing("dataset_spec", "rule='mnist4', ", "rule='mnist4', seed=1, "), "its cell was measured without seed=1",
     ),
     "an evaluation option that was none": (
-        in_turn(ALONE[0], replacing("model_spec", "(latents=2)", "(latents=2, spread=2.0)")),
+        in_turn(
+            ALONE[0],
+            replacing("model_spec", "(latents=2)", "(latents=2, spread=2.0)"),
+            lambda files: each(files, lambda row: {"dialect": row.dialect.replace("spread=1.0", "spread=2.0")}
+                               if "spread" in row.model_spec else {}),
+        ),
         "neither its run nor its cell has spread=2.0",
     ),
 }  # fmt: skip
@@ -434,6 +455,10 @@ def test_what_no_spec_writes_is_no_spec(text: str) -> None:
         spec.read("model", text)
 
 
+IMAGES = [
+    DatasetInfo(name, (channels, side, side), objects=4)
+    for name, channels, side in (("mnist4", 1, 128), ("arrow-room", 3, 128), ("multimnist", 1, 50), ("omniglot", 1, 50))
+]  # fmt: skip
 NAMES = [(kind, name) for kind in spec.FOLDERS for name in spec.names(kind)]
 
 
@@ -442,12 +467,21 @@ def test_what_a_class_declares_is_read_from_its_source(kind: spec.Kind, name: st
     """Whoever has no torch must know of a metric, a model or a data set what whoever has it knows."""
     found, cls = declared(kind, name), spec.load(spec.Spec(kind, name))
     assert found is not None
-    of_metric = ("raised", "reduction", "better", "reads") if kind == "metric" else ()
+    of_metric = ("raised", "reduction", "better", "reads", "learns") if kind == "metric" else ()
     for attribute in ("version", "tiers", *of_metric):
         assert found.attributes[attribute] == getattr(cls, attribute)
     if kind != "model":
         fields = {field.name: field.default for field in dataclasses.fields(cls)}
         assert found.options == fields
+    if kind == "model":
+        for data in IMAGES:
+            with contextlib.suppress(UsageError):  # it is of other images
+                config = cls.recipe(data).config
+                assert found.evaluation == {
+                    field.name: getattr(config, field.name)
+                    for field in dataclasses.fields(config)
+                    if field.metadata.get("evaluation")
+                }
     if kind == "metric":
         for options in (*cls.tiers.values(), {}):
             assert found.dialect(options) == cls(**options).dialect
