@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from reprise.evidence import crate
 from reprise.evidence.bundle import bundle
 from reprise.evidence.known import Known
 from reprise.evidence.ties import contradictions, read_run
-from reprise.evidence.verify import verify
+from reprise.evidence.verify import UNCHECKED, verify
 from reprise.launch.plan import Request, plan
 from reprise.launch.work import _description
 
@@ -358,6 +359,27 @@ def test_what_is_otherwise_here_stands_as_it_was_recorded(
     found = verify(written(tmp_path / "a.zip", forged(change(pair))))
     assert (found.code, found.troubles) == (2, [])
     assert any(sentence in doubt for doubt in found.open), found.open
+
+
+def test_every_column_is_checked_or_said_to_stand_as_it_was_recorded(
+    pair: Files, tmp_path: Path
+) -> None:
+    hints = typing.get_type_hints(ResultRow)
+    others = {"model": OTHER, "status": {"ok": "failed"}, "censored": {"": ">", ">": ""}}
+
+    def other(row: ResultRow, column: str) -> Any:
+        value = getattr(row, column)
+        if column in others:
+            return others[column][value]
+        if hints[column] == bool | None:
+            return not value
+        return f"{value}0" if hints[column] is str else (value or 0) + 1
+
+    for column in hints.keys() - {"cell"}:  # of another one no table can be made
+        changed = each(pair, lambda row, column=column: {column: other(row, column)})  # type: ignore[misc]
+        found = verify(written(tmp_path / "a.zip", forged(changed)))
+        assert (found.code == 0) == (column in UNCHECKED), (column, found.troubles, found.open)
+    assert str(found).endswith(f"stand {', '.join(UNCHECKED)}")
 
 
 def test_a_label_must_say_what_was_changed(tiny: Files, tmp_path: Path) -> None:
