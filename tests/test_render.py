@@ -422,6 +422,15 @@ def test_a_command_names_the_precision_that_its_device_would_not_have_taken() ->
     assert precision_of(untrained) == []
 
 
+def test_latex_explains_every_mark_in_it_and_no_other() -> None:
+    latex = to_latex(build("p", TABLE, values(stand_in="digits"), PUBLISHED, "paper"))
+    table, _, notes = latex.partition(r"\end{tabular}")
+    marks = set(re.findall(r"\$\^[^$]*\$", table))
+    assert marks == {"$^{2}$", "$^*$", r"$^\dagger$"}
+    assert marks == set(re.findall(r"\$\^[^$]*\$", notes))
+    assert "$^{2}$ diverged: loss is NaN at step 7." in notes
+
+
 def test_the_latex_caption_says_of_how_many_seeds_a_mean_is() -> None:
     def caption(rows: list[ResultRow], printed: tuple[PublishedValue, ...] = PUBLISHED) -> str:
         latex = to_latex(build("p", TABLE, rows, printed, "paper"))
