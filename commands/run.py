@@ -7,6 +7,7 @@ import dataclasses
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -177,6 +178,8 @@ def _run(arguments: argparse.Namespace) -> int:
             collect(todo, workspace, arguments.shard)
 
     collect_all()
+    for todo in plans:
+        _tell_precision(todo, workspace, arguments)
     outcome = None
     if jobs:
         from ..launch.display import Display
@@ -354,6 +357,23 @@ def _tell_broken(plans: Sequence[Plan]) -> int:
     for note in dict.fromkeys(planned.row.note for planned in broken):
         print(f"reprise: {note}", file=sys.stderr)
     return len(broken)
+
+
+def _tell_precision(todo: Plan, workspace: Workspace, arguments: argparse.Namespace) -> None:
+    """Say which cells stay as they are though they were trained in another precision than the one asked for."""
+    path = workspace.results(todo.tier, todo.name, arguments.shard)
+    asked = {planned.id for planned in todo.cells}
+    others = Counter(
+        row.precision
+        for row in (results.read(path, ResultRow) if path.exists() else [])
+        if row.cell in asked and row.status == "ok" and not row.untrained
+    )
+    for precision, count in others.items():
+        if arguments.precision and precision not in ("", arguments.precision):
+            say(
+                f"{todo.name}: {counted(count, 'cell')} already trained in {precision}, not in "
+                f"{arguments.precision}; what was measured is not made again"
+            )
 
 
 def _dry_run(jobs: Sequence[Job], workspace: Workspace, place: Place) -> int:

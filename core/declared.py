@@ -7,6 +7,7 @@ with defaults, what a tier changes, a line that makes the dialect. Whatever is l
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import operator
@@ -43,11 +44,13 @@ UNREADABLE: tuple[type[Exception], ...] = (
 @dataclass(frozen=True)
 class Declared:
     """attributes: name -> value, of the class and what it derives from. options: the fields of a dataclass and their
-    defaults, dataclasses.MISSING where there is none.
+    defaults, dataclasses.MISSING where there is none. evaluation: those of a config that change no weights, or of the
+    configs that a model's recipe makes.
     """
 
     attributes: Mapping[str, Any]
     options: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
     _properties: Mapping[str, tuple[_Module, ast.FunctionDef]]
 
     def dialect(self, options: Mapping[str, Any]) -> str | None:
@@ -161,10 +164,12 @@ def _declared(module: _Module, name: str) -> Declared:
         raise Unreadable
     attributes: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    evaluation: dict[str, Any] = {}
     properties: dict[str, tuple[_Module, ast.FunctionDef]] = {}
     for base in [_declared(where, name) for name in _bases(where, node)][::-1]:
         attributes |= base.attributes
         options |= base.options
+        evaluation |= base.evaluation
         properties |= base._properties
     for line in node.body:
         match line:
@@ -176,9 +181,27 @@ def _declared(module: _Module, name: str) -> Declared:
                         attributes[own] = _known(default, where)
                 else:
                     options[own] = _known(default, where) if default else dataclasses.MISSING
+                    if default and ast.unparse(default).startswith("evaluation_option("):
+                        evaluation[own] = options[own]
             case ast.FunctionDef(name="dialect" | "needs_training" as own):
                 properties[own] = where, line
-    return Declared(attributes, options, properties)
+            case ast.FunctionDef(name="recipe"):
+                evaluation = _of_configs(where, line)
+    return Declared(attributes, options, evaluation, properties)
+
+
+def _of_configs(module: _Module, recipe: ast.FunctionDef) -> dict[str, Any]:
+    """The evaluation options of every config that a recipe makes; UNKNOWN where it gives one a value of its own."""
+    found: dict[str, Any] = {}
+    for call in ast.walk(recipe):
+        match call:
+            case ast.Call(func=ast.Name(id=name), keywords=given):
+                with contextlib.suppress(*UNREADABLE):
+                    for key, default in _declared(module, name).evaluation.items():
+                        same = found.get(key, default) == default
+                        own = key in {one.arg for one in given}
+                        found[key] = default if same and not own else UNKNOWN
+    return found
 
 
 def _bases(module: _Module, node: ast.ClassDef) -> Iterator[str]:
@@ -215,6 +238,8 @@ def _value(node: ast.AST, module: _Module, names: Mapping[str, Any]) -> Any:
             value = names.get("self", {}).get(name, UNKNOWN)
             if value is not UNKNOWN and value is not dataclasses.MISSING:
                 return value
+        case ast.Call(func=ast.Name(id="evaluation_option"), args=[default, *_]):
+            return of(default)
         case ast.JoinedStr(values=parts):
             return "".join(of(part) for part in parts)
         case ast.FormattedValue(value=part, conversion=-1, format_spec=how):

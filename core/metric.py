@@ -83,6 +83,7 @@ class Metric(abc.ABC):
     training is asked for.
     reduction: how the number follows from the stored arrays (core/reductions.py), "" where it does not: then nobody
     who has the arrays alone can make it again.
+    learns: the words that only `Measurement.dialect` says and that are no options of the model or the metric.
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
@@ -93,6 +94,7 @@ class Metric(abc.ABC):
     reads: ClassVar[tuple[Split, ...]] = ("test",)
     drawn: ClassVar[bool] = False
     reduction: ClassVar[str] = "mean(value)"
+    learns: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def version_on(cls, data: str) -> int:

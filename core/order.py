@@ -101,12 +101,15 @@ def order_agreement(
 
 def _order(a: tuple[float, str], b: tuple[float, str]) -> int:
     """1 if a > b, -1 if a < b, 0 if equal or if a bound leaves it open."""
+    return _above(a, b) - _above(b, a)
+
+
+def _above(a: tuple[float, str], b: tuple[float, str]) -> bool:
+    """Whether a > b wherever below or above their values the bounds lie: 5 is above <5, and >5 above 5."""
     (x, x_sign), (y, y_sign) = a, b
-    if x > y or (x == y and x_sign == ">" and not y_sign):
-        return 0 if x_sign == "<" or y_sign == ">" else 1
-    if x < y or (x == y and y_sign == ">" and not x_sign):
-        return 0 if x_sign == ">" or y_sign == "<" else -1
-    return 0
+    if x_sign == "<" or y_sign == ">":
+        return False
+    return x > y or (x == y and (x_sign, y_sign) != ("", ""))
 
 
 Signs = Sequence[Sequence[int]]

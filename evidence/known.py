@@ -47,6 +47,17 @@ class Known:
         found = None if metric is None else metric.attributes.get("reduction")
         return found if isinstance(found, str) else None
 
+    def contradictions(self, row: ResultRow, cell: Cell, ran: Ran | None) -> Iterator[str]:
+        """A sentence for whatever the dialect of a measured row says otherwise than the options that were used."""
+        specs = Specs.of(row)
+        metric = self._metric(specs, cell)
+        if metric is None:
+            return
+        used = _used(specs, metric, ran)
+        for key, value in _words(row, specs, metric) or ():
+            if key in used and value != str(used[key]) and not same(value, used[key]):
+                yield f"its dialect says {key}={value}; it was measured with {key}={used[key]}"
+
     def doubts(self, row: ResultRow, cell: Cell, ran: Ran | None) -> Iterator[str]:
         """A sentence for whatever a measured row says and this installation does not."""
         specs = Specs.of(row)
@@ -57,7 +68,7 @@ class Known:
                 f"{cell.reduction or 'what it is'} stands as it was recorded"
             )
         else:
-            yield from self._of_metric(row, specs, cell, metric)
+            yield from self._of_metric(row, specs, cell, metric, ran)
             yield from self._stand_in(row, specs, metric)
         yield from self._defaults(specs, cell, ran)
         yield from self._tier(row, specs, ran)
@@ -77,7 +88,7 @@ class Known:
         return version
 
     def _of_metric(
-        self, row: ResultRow, specs: Specs, cell: Cell, metric: Declared
+        self, row: ResultRow, specs: Specs, cell: Cell, metric: Declared, ran: Ran | None
     ) -> Iterator[str]:
         name, options = specs.metric.name, dict(specs.metric.options)
         for word, ours, theirs in (
@@ -89,16 +100,19 @@ class Known:
                 yield f"{word} is said to be {theirs or 'nothing'}; of {name} here it is {shown}"
         if row.status == "ok" and row.steps == 0 and metric.needs_training(options) is not False:
             yield f"it says that nothing was trained for it; {name} needs a trained model here"
-        dialect = metric.dialect(options)
+        dialect, words = metric.dialect(options), _words(row, specs, metric)
         if dialect is None:
             yield f"the dialect of {name} cannot be read here"
-        elif not f"{row.dialect} ".startswith(f"{dialect} ".lstrip()):
+        elif words is None:
             yield f"its dialect is {row.dialect!r}; that of {specs.metric} begins with {dialect!r} here"
-        else:
-            words = (word.partition("=") for word in row.dialect[len(dialect) :].split())
-            for key, _, value in words:
-                if options.get(key) is not None and not same(value, options[key]):
-                    yield f"its dialect says {key}={value}, its metric is {specs.metric}"
+        elif ran is not None:  # without, what it says of the model stands as it was recorded
+            learns = metric.attributes.get("learns")
+            known = {*metric.options, *_used(specs, metric, ran)}
+            known |= set(learns) if isinstance(learns, tuple) else set()
+            for key, value in words:
+                if key not in known:
+                    said = f"{key}={value}" if value else key
+                    yield f"its dialect says {said}, of which nothing is known here"
 
     def _stand_in(self, row: ResultRow, specs: Specs, metric: Declared) -> Iterator[str]:
         reads = metric.attributes.get("reads")
@@ -186,6 +200,29 @@ class Known:
         found = declared(kind, name)
         tiers = found.attributes.get("tiers") if found else None
         return tiers.get(self.tier, {}) if isinstance(tiers, dict) else None
+
+
+def _words(row: ResultRow, specs: Specs, metric: Declared) -> list[tuple[str, str]] | None:
+    """What a dialect says beyond what its metric says before it runs; None where it does not begin with that."""
+    dialect = metric.dialect(dict(specs.metric.options))
+    if dialect is None or not f"{row.dialect} ".startswith(f"{dialect} ".lstrip()):
+        return None
+    words = (word.partition("=") for word in row.dialect[len(dialect) :].split())
+    return [(key, value) for key, _, value in words]
+
+
+def _used(specs: Specs, metric: Declared, ran: Ran | None) -> dict[str, Any]:
+    """The options of a measurement that a dialect may name, of its data, its metric and its model, where known."""
+    chosen = {**dict(specs.dataset.options), **metric.options, **dict(specs.metric.options)}
+    # a metric finds a value for an option that is none as it runs
+    used: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    model = declared("model", specs.model.name)
+    if ran is not None:
+        if model is not None and model.attributes.get("version") == ran.version:
+            used |= model.evaluation
+        used |= ran.settings["model"]
+    used |= dict(specs.model.options)
+    return {key: value for key, value in used.items() if value not in (UNKNOWN, MISSING)}
 
 
 def _said(key: str, value: Any) -> str:

@@ -27,10 +27,12 @@ __all__ = ["Ran", "Specs", "contradictions", "of_label", "owns", "read_run", "sa
 class Ran:
     """run.json: what a run was made of. model, dataset: the name and the options that differ from the defaults.
 
-    training: what differs from the recipe's. settings: "model", "training", "dataset" -> every effective option.
+    version: of the model. training: what differs from the recipe's. settings: "model", "training", "dataset" -> every
+    effective option.
     """
 
     model: tuple[str, Mapping[str, Any]]
+    version: int
     dataset: tuple[str, Mapping[str, Any]]
     training: Mapping[str, Any]
     seed: int
@@ -152,7 +154,8 @@ def read_run(run: str, text: str) -> Ran:
     try:
         found = json.loads(text, object_pairs_hook=crate.once)
         identity, settings = found["identity"], found["settings"]
-        (model, _, of_model), (dataset, _, of_dataset) = identity["model"], identity["dataset"]
+        model, version, of_model = identity["model"]
+        dataset, _, of_dataset = identity["dataset"]
         training, seed, said = identity["training"], identity["seed"], found["id"]
         parts = {kind: settings[kind] for kind in ("model", "training", "dataset")}
         if not all(isinstance(one, dict) for one in (of_model, of_dataset, training, *parts.values())):  # fmt: skip
@@ -177,7 +180,7 @@ def read_run(run: str, text: str) -> Ran:
     for mine, name, differing in zip(specs, (model, dataset), (of_model, of_dataset), strict=True):
         if mine.name != name or not _within(differing, dict(mine.options)):
             raise ValueError(f"it says {mine}; its identity is of {name} with {_shown(differing)}")
-    return Ran((model, of_model), (dataset, of_dataset), training, seed, parts)
+    return Ran((model, of_model), version, (dataset, of_dataset), training, seed, parts)
 
 
 def _of_run(row: ResultRow, specs: Specs, ran: Ran | None) -> Iterator[str]:

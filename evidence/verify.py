@@ -50,6 +50,11 @@ DAMAGED: tuple[type[Exception], ...] = (
     OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 SHOWN = 20  # sentences of a kind
+UNCHECKED = (
+    "commit", "dirty", "trained_commit", "torch", "device", "precision", "parameters", "data_digest", "note",
+    *results.TIMING,
+)  # fmt: skip
+"""Columns of a row that follow from nothing else in a bundle."""
 
 
 class Broken(Exception):
@@ -105,7 +110,10 @@ class Verified:
             UNDECIDED: "not verified in full: what could be made again matches",
         }[self.code]
         measured = f"; {self.without} rows have no number (failed, n/a)" if self.without else ""
-        parts.append(f"{_plain(self.name or 'bundle')}: {words}; {self.files} files{measured}")
+        recorded = f"as recorded, beyond checking, stand {', '.join(UNCHECKED)}"
+        parts.append(
+            f"{_plain(self.name or 'bundle')}: {words}; {self.files} files{measured}; {recorded}"
+        )
         return "\n\n".join(parts)
 
 
@@ -385,6 +393,8 @@ def _recomputed(
             with contextlib.suppress(UsageError):
                 if trouble := contradiction(row, reductions.reduced(own, arrays, row.dialect)):
                     raise Broken(f"by {own}, which the metric says here, {trouble}")
+        if trouble := next(known.contradictions(row, cell, ran), ""):
+            raise Broken(trouble)
         doubts = [*known.doubts(row, cell, ran)]
         if cell.why or doubts:
             state = "missing" if row.artifact and not arrays else "as recorded"

@@ -12,7 +12,8 @@ Its ceiling. Unless *every* object of *every* image is hit, recall never reaches
 is at most 10/11 = 0.909. The published 0.905 and 0.906 are therefore nearly perfect detection, not one miss in ten.
 
 "101-point" is COCO's, by COCO's own code (pycocotools): a prediction may take its second-best box where the best is
-taken, a hit needs IoU >= threshold, and the mean is over r = 0, 0.01, ..., 1.
+taken, a hit needs IoU >= threshold, and the mean is over r = 0, 0.01, ..., 1. Among equal confidences it stops after
+every single prediction, so that where presences saturate AP depends on the order of the images, which is the data's.
 """
 
 from __future__ import annotations

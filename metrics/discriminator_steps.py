@@ -34,7 +34,8 @@ __all__ = ["DiscriminatorSteps"]
 class DiscriminatorSteps(Metric):
     """Training stops at `cap` steps; a capped number is censored: the true one is larger.
 
-    pool: generated images, and real ones of the training split, to train on; each at most once per epoch.
+    pool: generated images, and real ones of the training split, to train on; each at most once per epoch. Where the
+    split has fewer, the dialect says real_pool and other_pool, the numbers that were there.
     held_out: generated images, and real ones of the test split, to be scored on. every: steps between scores, None for
     the paper's grain, 40 on gray and 100 on colour images. batch: of each kind. target: the accuracy to reach.
     repeats: classifiers trained, each with its own initial weights and order of images.
@@ -45,6 +46,7 @@ class DiscriminatorSteps(Metric):
     better = "higher"
     reads = ("train", "test")
     reduction = "steps_until(accuracy)"
+    learns = ("real_pool", "other_pool")
     tiers: ClassVar = {
         "demo": {"pool": 320, "held_out": 100, "cap": 120, "every": 10, "batch": 16, "repeats": 1},
         "mini": {"pool": 6_000, "held_out": 500, "cap": 2_000, "repeats": 1},
@@ -142,7 +144,10 @@ class DiscriminatorSteps(Metric):
         area = np.nansum((error[:, 1:] + error[:, :-1]) / 2, 1) * every
         found = Measurement.mean(steps, "steps", accuracy=accuracy, area=area)
         censored: Literal["", ">"] = "" if caught.all() else ">"
-        return dataclasses.replace(found, censored=censored, dialect=f"every={every}")
+        fewer = (
+            f" real_pool={len(real)} other_pool={pool}" if min(len(real), pool) < self.pool else ""
+        )
+        return dataclasses.replace(found, censored=censored, dialect=f"every={every}{fewer}")
 
 
 class Epochs:

@@ -44,6 +44,7 @@ class FID(Metric):
     better = "lower"
     reduction = "frechet_distance(factor)"
     reads: ClassVar[tuple[Split, ...]] = ("train",)
+    learns: ClassVar = ("extractor",)
     tiers: ClassVar = {"demo": {"images": 200}}
 
     features: Name = "domain"

@@ -32,6 +32,7 @@ class PartCounts(Metric):
 
     better = "neither"
     requires = (Draws,)
+    learns = ("cap",)
     tiers: ClassVar = {"demo": {"images": 100}}
 
     quantity: Literal["mean", "at_cap"] = "mean"

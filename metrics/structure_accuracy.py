@@ -144,6 +144,7 @@ class StructureAccuracy(Metric):
     better: ClassVar = "higher"
     drawn: ClassVar = True
     reduction: ClassVar = "fraction(verdict)"
+    learns: ClassVar = ("mnist10_rule", "arrow_judge", "judge_weights")
     tiers: ClassVar = {"demo": {"images": 100}}
 
     def __post_init__(self) -> None:

@@ -74,8 +74,11 @@ def _curves(table: ResultTable, path: Path) -> Drawn:
 def _numbers(table: ResultTable, path: Path, figure: Figure) -> Drawn:
     save(figure, path, table.name)
     caption = "Rings are the published values, filled markers ours"
-    caption += "; bars are one standard deviation over seeds." if table.seeds > 1 else "."
-    return Drawn("Ours beside published", caption, path)
+    caption += "; bars are one standard deviation over seeds" if table.seeds > 1 else ""
+    texts = [str(text) for entry in table.entries for text in (entry.ours, entry.published)]
+    bounds = any(text.startswith(("<", ">")) for text in texts)
+    caption += "; an arrow leads from a bound to where the number lies" if bounds else ""
+    return Drawn("Ours beside published", f"{caption}.", path)
 
 
 def _custom(

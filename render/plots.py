@@ -15,7 +15,7 @@ from matplotlib.ticker import EngFormatter
 from ..core.protocol import Axis, Plot, after
 from ..core.results import ResultRow
 from ..core.spec import SHARES
-from .drawing import COLOURS, INK, MARKERS, ours_on, short
+from .drawing import COLOURS, INK, MARKERS, on, ours_on, short
 from .table import Entry, ResultTable
 
 __all__ = ["comparable_columns", "curves", "plot", "side_by_side"]
@@ -27,8 +27,14 @@ def plot(table: ResultTable, protocol: Plot) -> Figure:
     def labels(axis: Axis) -> list[str]:
         return list(dict.fromkeys(getattr(entry, axis) for entry in table.entries))
 
+    def said(axis: Axis, label: str) -> str:
+        return on(table, label) if axis == "dataset" else short(label)
+
     xs, panels = labels(protocol.x), labels(protocol.panels)
     hues = labels(protocol.hue) if protocol.hue != protocol.x else [""]
+    named = (protocol.x, protocol.panels, protocol.hue if len(hues) > 1 else "")
+    unnamed = [] if "dataset" in named else labels("dataset")
+    elsewhere = "".join(ours_on(table, dataset) for dataset in unnamed)
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(max(2.9 * columns, 4.2), 2.6 * lines + 0.4), layout="constrained")
@@ -36,8 +42,8 @@ def plot(table: ResultTable, protocol: Plot) -> Figure:
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, panel in zip(axes.flat, panels, strict=False):
-        axis.set_title(short(panel))
-        axis.set_xticks(range(len(xs)), [short(x) for x in xs])
+        axis.set_title(said(protocol.panels, panel) + elsewhere)
+        axis.set_xticks(range(len(xs)), [said(protocol.x, x) for x in xs])
         axis.set_xlim(-0.5, len(xs) - 0.5)
         if max(map(len, xs)) * len(xs) > 32:
             axis.tick_params(axis="x", rotation=35)
@@ -50,10 +56,10 @@ def plot(table: ResultTable, protocol: Plot) -> Figure:
                 and (not hue or getattr(e, protocol.hue) == hue)
             }
             shift = (index - (len(hues) - 1) / 2) * 0.12
-            _points(axis, [found.get(x) for x in xs], shift, index, hue)
-    if len(hues) > 1:
-        handles, names = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+            _points(axis, [found.get(x) for x in xs], shift, index, said(protocol.hue, hue))
+    handles = axes.flat[0].get_legend_handles_labels()[0] if len(hues) > 1 else []
+    handles = [*handles, *_rings_and_dots(table)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -148,17 +154,38 @@ def _points(
 ) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     style: dict[str, Any] = {"color": colour, "marker": marker, "ls": "none", "ms": 5.5}
-    theirs = [(x + shift, e.printed.value or 0.0) for x, e in enumerate(entries) if e and e.printed]
+    theirs = [
+        (x + shift, e.printed.value or 0.0, e.published.body)
+        for x, e in enumerate(entries)
+        if e and e.printed
+    ]
     ours = [(x + shift, e) for x, e in enumerate(entries) if e and e.judgement.mean is not None]
-    axis.plot([x for x, _ in theirs], [y for _, y in theirs], mfc="white", **style)
+    axis.plot([x for x, *_ in theirs], [y for _, y, _ in theirs], mfc="white", **style)
     axis.errorbar(
         [x for x, _ in ours],
         [e.judgement.mean or 0.0 for _, e in ours],
         [e.judgement.std or 0.0 for _, e in ours],
         capsize=2,
-        label=short(hue) or None,
+        label=hue or None,
         **style,
     )
+    for x, y, text in (*theirs, *((x, e.judgement.mean or 0.0, e.ours.body) for x, e in ours)):
+        _arrow(axis, text, (x, y), (0, 16), colour)
+
+
+def _arrow(
+    axis: Axes, text: str, point: tuple[float, float], up: tuple[int, int], colour: str
+) -> None:
+    """From a value that is written as a bound to where the true one lies. up: where greater ones lie, in points."""
+    way = {">": 1, "<": -1}.get(text.strip()[:1], 0)
+    if way:
+        axis.annotate(
+            "",
+            point,
+            (way * up[0], way * up[1]),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": "<-", "color": colour},
+        )
 
 
 def side_by_side(table: ResultTable) -> Figure:
@@ -188,9 +215,17 @@ def side_by_side(table: ResultTable) -> Figure:
         for entry in shown:
             if (entry.dataset, entry.metric) == (dataset, metric) and entry.model in models:
                 _dumbbell(axis, models.index(entry.model), entry)
+    figure.legend(
+        handles=_rings_and_dots(table), loc="outside lower center", ncols=2, frameon=False
+    )
+    return figure
+
+
+def _rings_and_dots(table: ResultTable) -> list[Line2D]:
+    """What a legend says of published values and ours."""
     bars = " (bar: std over seeds)" if table.seeds > 1 else ""
     ring: dict[str, Any] = {"color": INK, "mfc": "none", "ms": 9, "mew": 1.2}
-    handles = [
+    return [
         Line2D([], [], ls="none", marker="o", label="published", **ring),
         Line2D(
             [],
@@ -202,8 +237,6 @@ def side_by_side(table: ResultTable) -> Figure:
             label=f"ours, tier {table.tier}{bars}",
         ),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    return figure
 
 
 def comparable_columns(table: ResultTable) -> list[tuple[str, str]]:
@@ -220,6 +253,8 @@ def _dumbbell(axis: Axes, y: int, entry: Entry) -> None:
         axis.plot([theirs, ours], [y, y], color="#c9c9ce", lw=1.5, zorder=1)
     if theirs is not None:
         axis.plot([theirs], [y], "o", color=INK, mfc="none", ms=9, mew=1.2, zorder=3)
+        _arrow(axis, entry.published.body, (theirs, y), (16, 0), INK)
     if ours is not None:
         error = entry.judgement.std or 0.0
         axis.errorbar([ours], [y], xerr=[error], fmt="o", color=COLOURS[0], ms=5, zorder=2)
+        _arrow(axis, entry.ours.body, (ours, y), (16, 0), COLOURS[0])

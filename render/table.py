@@ -642,8 +642,10 @@ def to_latex(table: ResultTable) -> str:
     out.append(r"    \midrule")
     out += [f"    {' & '.join(escape_latex(str(f)) for f in line)} \\\\" for line in grid.lines]
     out += [r"    \bottomrule", r"  \end{tabular}"]
-    notes = [f"{note.mark} {note.text}." for note in table.footnotes]
-    if used := [n for n in notes if n[0] in "†‡§¶*"]:
+    # no letters and numbers of margins and verdicts, which do not stand in it
+    shown = " ".join(f"{entry.ours.marks} {entry.published.marks}" for entry in table.entries)
+    marks = set(re.findall(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]+|\*+|\S", shown))
+    if used := [f"{note.mark} {note.text}." for note in table.footnotes if note.mark in marks]:
         out.append(rf"  \par\smallskip\footnotesize {escape_latex(' '.join(used))}")
     out.append(r"\end{table}")
     return "\n".join(out) + "\n"

@@ -20,7 +20,9 @@ from reprise.core import results
 from reprise.core.errors import UsageError
 from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
+from reprise.launch.plan import Request
 
+from .bundles import measure
 from .laboratory_cli import installed
 
 print_report = run.print_report  # which the laboratory leaves out
@@ -205,6 +207,24 @@ def test_a_damaged_results_file_is_named_and_left_alone(
 )
 def test_durations(text: str, seconds: float) -> None:
     assert as_seconds(text) == seconds
+
+
+def test_who_asks_for_another_precision_is_told_what_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = (("training.steps", "5"),)
+    measure(
+        Request("tiny", "demo", ("Sketch",), (), ("Bound",), changes=steps), Workspace(tmp_path)
+    )
+    said = "tiny: 1 cell already trained in fp32, not in bf16"
+    words = ["run", "tiny", "--models", "Sketch", "--metrics", "Bound", "--set", "training.steps=5"]
+    for precision, told in (
+        ([], False),
+        (["--precision", "fp32"], False),
+        (["--precision", "bf16"], True),
+    ):
+        assert cli.main([*words, *precision, "--root", str(tmp_path)]) == 0
+        assert (said in capsys.readouterr().err) == told
 
 
 def test_a_list_says_how_much_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import subprocess
 import sys
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import pytest
 
 from reprise.core import protocol as protocols
 from reprise.core import results, spec
+from reprise.core.dataset import DatasetInfo
 from reprise.core.declared import declared
+from reprise.core.errors import UsageError
 from reprise.core.protocol import dataset, metric, model
 from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
@@ -24,7 +28,7 @@ from reprise.evidence import crate
 from reprise.evidence.bundle import bundle
 from reprise.evidence.known import Known
 from reprise.evidence.ties import contradictions, read_run
-from reprise.evidence.verify import verify
+from reprise.evidence.verify import UNCHECKED, verify
 from reprise.launch.plan import Request, plan
 from reprise.launch.work import _description
 
@@ -279,6 +283,16 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Files], Files], str]] = {
     "more steps": (stating(steps=3000), "its run was trained for 300"),
     "another cell's values": (replacing("artifact", ".npz", "0.npz"), "which are another cell's"),
     "rows of no run": (stating(run=""), "its run is ''"),
+    "another option of the model": (
+        replacing("dialect", "sigma=0.3", "sigma=0.2"), "its dialect says sigma=0.2; it was measured with sigma=0.3",
+    ),
+    "another evaluation of the model": (
+        replacing("dialect", "spread=1.0", "spread=2.0"),
+        "its dialect says spread=2.0; it was measured with spread=1.0",
+    ),
+    "a word twice": (
+        replacing("dialect", "spread=1.0", "spread=1.0 spread=2.0"), "its dialect says spread=2.0",
+    ),
     "a spec that is none": (stating(model_spec="laboratory:Sketch(latents=[])"), "names no model and its options"),
 }  # fmt: skip
 
@@ -286,6 +300,9 @@ DOUBTS: dict[str, tuple[Callable[[Files], Files], str]] = {
     "nothing stands in": (stating(stand_in=""), "nothing is said to stand in"),
     "another cap": (replacing("dialect", "cap=20", "cap=50000"), "that of discriminator_steps"),
     "no training": (stating(steps=0), "nothing was trained for it; log_marginal needs a trained model"),
+    "a word that no metric says": (
+        replacing("dialect", "every=10", "every=10 exact"), "its dialect says exact, of which nothing is known here",
+    ),
     "the other way is better": (stating(better="lower"), "which is better is said to be lower"),
     "one model as another": (
         in_turn(without_sketch, replacing("model", "Sketch-2", "Sketch")), "latents stays as it is here",
@@ -299,7 +316,12 @@ DOUBTS: dict[str, tuple[Callable[[Files], Files], str]] = {
         replacing("dataset_spec", "rule='mnist4', ", "rule='mnist4', seed=1, "), "its cell was measured without seed=1",
     ),
     "an evaluation option that was none": (
-        in_turn(ALONE[0], replacing("model_spec", "(latents=2)", "(latents=2, spread=2.0)")),
+        in_turn(
+            ALONE[0],
+            replacing("model_spec", "(latents=2)", "(latents=2, spread=2.0)"),
+            lambda files: each(files, lambda row: {"dialect": row.dialect.replace("spread=1.0", "spread=2.0")}
+                               if "spread" in row.model_spec else {}),
+        ),
         "neither its run nor its cell has spread=2.0",
     ),
 }  # fmt: skip
@@ -337,6 +359,27 @@ def test_what_is_otherwise_here_stands_as_it_was_recorded(
     found = verify(written(tmp_path / "a.zip", forged(change(pair))))
     assert (found.code, found.troubles) == (2, [])
     assert any(sentence in doubt for doubt in found.open), found.open
+
+
+def test_every_column_is_checked_or_said_to_stand_as_it_was_recorded(
+    pair: Files, tmp_path: Path
+) -> None:
+    hints = typing.get_type_hints(ResultRow)
+    others = {"model": OTHER, "status": {"ok": "failed"}, "censored": {"": ">", ">": ""}}
+
+    def other(row: ResultRow, column: str) -> Any:
+        value = getattr(row, column)
+        if column in others:
+            return others[column][value]
+        if hints[column] == bool | None:
+            return not value
+        return f"{value}0" if hints[column] is str else (value or 0) + 1
+
+    for column in hints.keys() - {"cell"}:  # of another one no table can be made
+        changed = each(pair, lambda row, column=column: {column: other(row, column)})  # type: ignore[misc]
+        found = verify(written(tmp_path / "a.zip", forged(changed)))
+        assert (found.code == 0) == (column in UNCHECKED), (column, found.troubles, found.open)
+    assert str(found).endswith(f"stand {', '.join(UNCHECKED)}")
 
 
 def test_a_label_must_say_what_was_changed(tiny: Files, tmp_path: Path) -> None:
@@ -434,6 +477,10 @@ def test_what_no_spec_writes_is_no_spec(text: str) -> None:
         spec.read("model", text)
 
 
+IMAGES = [
+    DatasetInfo(name, (channels, side, side), objects=4)
+    for name, channels, side in (("mnist4", 1, 128), ("arrow-room", 3, 128), ("multimnist", 1, 50), ("omniglot", 1, 50))
+]  # fmt: skip
 NAMES = [(kind, name) for kind in spec.FOLDERS for name in spec.names(kind)]
 
 
@@ -442,12 +489,21 @@ def test_what_a_class_declares_is_read_from_its_source(kind: spec.Kind, name: st
     """Whoever has no torch must know of a metric, a model or a data set what whoever has it knows."""
     found, cls = declared(kind, name), spec.load(spec.Spec(kind, name))
     assert found is not None
-    of_metric = ("raised", "reduction", "better", "reads") if kind == "metric" else ()
+    of_metric = ("raised", "reduction", "better", "reads", "learns") if kind == "metric" else ()
     for attribute in ("version", "tiers", *of_metric):
         assert found.attributes[attribute] == getattr(cls, attribute)
     if kind != "model":
         fields = {field.name: field.default for field in dataclasses.fields(cls)}
         assert found.options == fields
+    if kind == "model":
+        for data in IMAGES:
+            with contextlib.suppress(UsageError):  # it is of other images
+                config = cls.recipe(data).config
+                assert found.evaluation == {
+                    field.name: getattr(config, field.name)
+                    for field in dataclasses.fields(config)
+                    if field.metadata.get("evaluation")
+                }
     if kind == "metric":
         for options in (*cls.tiers.values(), {}):
             assert found.dialect(options) == cls(**options).dialect

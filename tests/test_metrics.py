@@ -326,6 +326,9 @@ def test_real_images_are_held_against_other_real_ones_as_a_control(
     assert found.censored == ">"
     assert "control=real" in control.dialect
     assert "control" not in QUICK.dialect
+    assert "pool" not in found.dialect
+    fewer = measure(dataclasses.replace(control, pool=180), Fake(), Bars(train=200))
+    assert fewer.dialect.endswith(" real_pool=100 other_pool=70")
     with pytest.raises(UsageError, match="real images needs 92 training images"):
         measure(control, Fake(), Bars(train=90))
 

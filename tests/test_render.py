@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -44,6 +45,7 @@ from reprise.core.published import published
 from reprise.core.reductions import digest
 from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
+from reprise.render import plots
 from reprise.render.document import Subject, report, report_on, to_html_page
 from reprise.render.drawing import COLOURS, FAINT, INK, OUTDATED, save
 from reprise.render.galleries import _alike, _cut_to, _from_sheets, _panels
@@ -423,6 +425,15 @@ def test_a_command_names_the_precision_that_its_device_would_not_have_taken() ->
     assert precision_of(untrained) == []
 
 
+def test_latex_explains_every_mark_in_it_and_no_other() -> None:
+    latex = to_latex(build("p", TABLE, values(stand_in="digits"), PUBLISHED, "paper"))
+    table, _, notes = latex.partition(r"\end{tabular}")
+    marks = set(re.findall(r"\$\^[^$]*\$", table))
+    assert marks == {"$^{2}$", "$^*$", r"$^\dagger$"}
+    assert marks == set(re.findall(r"\$\^[^$]*\$", notes))
+    assert "$^{2}$ diverged: loss is NaN at step 7." in notes
+
+
 def test_the_latex_caption_says_of_how_many_seeds_a_mean_is() -> None:
     def caption(rows: list[ResultRow], printed: tuple[PublishedValue, ...] = PUBLISHED) -> str:
         latex = to_latex(build("p", TABLE, rows, printed, "paper"))
@@ -772,6 +783,30 @@ def test_a_plot_is_drawn_from_the_numbers_alone(tmp_path: Path) -> None:
     place = workspace(tmp_path, values())
     report_on(place, "paper", [Subject("p", plot, "A plot.", PUBLISHED)])
     assert (place.reports("paper") / "figures" / "p.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("draw", ["plot", "side by side"])
+def test_a_figure_of_numbers_tells_a_bound_a_stand_in_and_the_tier(draw: str) -> None:
+    protocol = Plot(
+        paper="p", models=MODELS, datasets=DATASETS, metrics=METRICS, seeds=3, hue="dataset"
+    )
+    rows = [
+        dataclasses.replace(row, censored=">" if (row.model, row.metric) == ("GNM", "LL") else "")
+        for row in values(stand_in="digits")
+    ]
+    bound = dataclasses.replace(PUBLISHED[2], printed="<0.010", value=0.01)
+    printed = (*PUBLISHED[:2], bound, *PUBLISHED[3:])
+    table = build("p", protocol, rows, printed, "mini")
+    figure = plots.plot(table, protocol) if draw == "plot" else plots.side_by_side(table)
+    acc, likelihood = figure.axes
+    along = 1 if draw == "plot" else 0
+    for axis, sign in ((acc, -1), (likelihood, 1)):
+        (arrow,) = axis.texts
+        assert isinstance(arrow, Annotation)
+        assert np.sign(arrow.xyann[along]) == sign
+        assert "(ours: digits)" in axis.get_title()
+    (legend,) = figure.legends
+    assert "ours, tier mini" in [t.get_text() for t in legend.get_texts()]
 
 
 def test_curves_show_what_was_measured_and_say_what_was_not() -> None:

@@ -333,6 +333,24 @@ def test_order_leaves_open_what_bounds_leave_open() -> None:
     assert agreement.agree == 1
 
 
+def test_a_number_stands_beyond_a_bound_of_the_same_value() -> None:
+    for higher, lower in (("5", "<5"), (">5", "5"), (">5", "<5")):
+        agreement = order_agreement(column([2.0, 1.0], [higher, lower]))
+        assert agreement is not None
+        assert (agreement.agree, agreement.disagree) == (1, 0), (higher, lower)
+    for one, other in (
+        (">5", ">5"),
+        ("<5", "<5"),
+        ("5", "5"),
+        ("<6", "5"),
+        (">5", "6"),
+        (">5", "<6"),
+    ):
+        agreement = order_agreement(column([2.0, 1.0], [one, other]))
+        assert agreement is not None
+        assert agreement.tau is None, (one, other)
+
+
 def test_verdicts_and_reports_start_without_torch() -> None:
     modules = "core.published core.verdict render.table render.document render.check render.compare"
     imports = "; ".join(f"import reprise.{name}" for name in modules.split())
