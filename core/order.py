@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from .power import ALPHA
 from .results import PublishedValue, ResultRow
-from .verdict import hole, mixed
+from .verdict import contradict, hole, mixed
 
 __all__ = ["OrderAgreement", "order_agreement"]
 
@@ -58,11 +58,12 @@ def order_agreement(
 ) -> OrderAgreement | None:
     """Rank agreement over the models of one column; None for fewer than two of them.
 
-    Models with a hole, with seeds of several things or without a printed value are left out, and a second reading of a
-    number that is printed once.
+    Models with a hole, with seeds of several things, in a dialect that contradicts that of those before, or without a
+    printed value are left out, and a second reading of a number that is printed once.
     """
     pairs: list[tuple[tuple[float, str], tuple[float, str]]] = []
     places: set[tuple[str, ...]] = set()
+    dialects: set[str] = set()
     for rows, published in models:
         ok = [row for row in rows if row.status == "ok" and row.value is not None]
         if published is None or published.value is None or hole(rows, seeds):
@@ -72,6 +73,9 @@ def order_agreement(
         place = (published.page, published.table, published.row, published.column)
         if all(place) and place in places:
             continue
+        if any(contradict(ok[0].dialect, dialect) for dialect in dialects):
+            continue
+        dialects.add(ok[0].dialect)
         places.add(place)
         mean = statistics.fmean(row.value for row in ok if row.value is not None)
         sign = published.printed.strip()[:1]

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import enum
 import math
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -139,7 +138,7 @@ def judge(
     margin, origin = margin_of(published, ok)
     ours = replace(ours, margin=margin, margin_origin=origin)
     if is_exact(ok):
-        same = abs(difference) <= margin
+        same = abs(difference) <= margin * (1 + 1e-9)  # half a digit is in no binary fraction
         return replace(
             ours,
             verdict=Verdict.EQUIVALENT if same else _side(difference, ok, published),
@@ -261,9 +260,7 @@ def is_exact(rows: Sequence[ResultRow]) -> bool:
     """Whether the cell is a deterministic quantity: declared so by its dialect, and no seed says otherwise."""
     return (
         bool(rows)
-        and all(
-            row.stderr is None and "exact" in re.split(r"[\s=,;]+", row.dialect) for row in rows
-        )
+        and all(row.stderr is None and "exact" in row.dialect.split() for row in rows)
         and len({row.value for row in rows}) == 1
     )
 

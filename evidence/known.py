@@ -77,15 +77,17 @@ class Known:
         found = declared("metric", specs.metric.name)
         if found is None or cell.identity is None:
             return found
-        return found if self._version(found, specs) == cell.identity[3][1] else None
+        return found if self._is_version(found, specs, cell.identity[3][1]) else None
 
-    def _version(self, found: Declared, specs: Specs) -> object:
-        """Of a data set, or of a metric on one: `Metric.version_on`."""
+    def _is_version(self, found: Declared, specs: Specs, said: object) -> bool:
+        """Of a data set, or of a metric on one: `Metric.version_on`. A visitor's has the digest of its source behind
+        it, which says what was measured and not what is here.
+        """
         version, raised = found.attributes.get("version"), found.attributes.get("raised")
         if isinstance(raised, Mapping) and raised:
             with contextlib.suppress(*NOT_TOLD):
-                return raised.get(self._info(specs.dataset).name, version)
-        return version
+                version = raised.get(self._info(specs.dataset).name, version)
+        return said == version or str(said).partition(" ")[0] == str(version)
 
     def _of_metric(
         self, row: ResultRow, specs: Specs, cell: Cell, metric: Declared, ran: Ran | None
@@ -149,7 +151,7 @@ class Known:
         _, evaluation, *measured = cell.identity[:4]
         for mine, (_, version, differing) in zip((specs.dataset, specs.metric), measured, strict=True):  # fmt: skip
             found = declared(mine.kind, mine.name)
-            if found is None or self._version(found, specs) != version:
+            if found is None or not self._is_version(found, specs, version):
                 continue
             for key, value in mine.options:
                 default = found.options.get(key, MISSING)

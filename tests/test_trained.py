@@ -58,11 +58,9 @@ def test_every_committed_number_is_of_what_its_label_now_means(path: Path, tmp_p
     shutil.copy(path, place.results(tier, name))
     rows = {row.key: row for row in rows_of(place, tier, name)}
     _, protocol, _ = protocols.load(name)
-    everything = [tuple(part) for part in (protocol.models, protocol.datasets, protocol.metrics)]
     seeds = 1 + max((row.seed for row in rows.values()), default=0)
-    planned = {
-        one.row.key: one.row for one in plan(Request(name, tier, *everything, seeds), place).cells
-    }
+    of = tuple(protocol.models), tuple(protocol.datasets), tuple(protocol.metrics)
+    planned = {one.row.key: one.row for one in plan(Request(name, tier, *of, seeds), place).cells}
     for key, row in rows.items():
         if row.status == "ok" and row.metric_spec != "by hand":
             assert (row.run, row.cell) == (planned[key].run, planned[key].cell), key

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from reprise.core.claims import values_of
-from reprise.core.order import order_agreement
+from reprise.core.order import OrderAgreement, order_agreement
 from reprise.core.power import t_quantile
 from reprise.core.results import PublishedValue, ResultRow
 from reprise.core.verdict import Verdict, judge, margin_of, standard_error
@@ -205,7 +205,10 @@ def test_exact_quantities_are_compared_at_their_printed_digits_even_below_tier_p
         another = row(other, dialect="exact", better="neither")
         assert verdict([another], parameters) is Verdict.DIFFERENT
     assert verdict([row(2_930_708.0)], parameters) is Verdict.INCONCLUSIVE, "not declared exact"
-    assert verdict([row(2_930_708.0, dialect="inexact")], parameters) is Verdict.INCONCLUSIVE
+    for word in ("inexact", "extractor=exact"):
+        assert verdict([row(2_930_708.0, dialect=word)], parameters) is Verdict.INCONCLUSIVE
+    for half in (0.9835, 0.9845):
+        assert verdict([row(half, dialect="exact")], printed("0.984")) is Verdict.EQUIVALENT
 
 
 def test_seeds_that_agree_to_the_last_bit_prove_nothing_of_a_noisy_metric() -> None:
@@ -322,6 +325,19 @@ def test_a_number_that_is_printed_once_counts_once_in_the_order() -> None:
     ]
     again = (rows(2.9), dataclasses.replace(placed[0][1], model="GNM (as coded)"))
     assert order_agreement([*placed, again]) == order_agreement(whole)
+
+
+def test_numbers_of_contradicting_dialects_are_in_no_order() -> None:
+    def found(*dialects: str) -> OrderAgreement | None:
+        return order_agreement(
+            ([row(0.5 + n / 10, dialect=said)], printed(f"0.{5 + n}"))
+            for n, said in enumerate(dialects)
+        )
+
+    assert found("particles=1", "particles=100") is None
+    several = found("particles=100", "particles=1", "particles=100 presence=discrete")
+    assert several is not None
+    assert several.n == 2
 
 
 def test_order_leaves_open_what_bounds_leave_open() -> None:
