@@ -51,9 +51,8 @@ __all__ = ["Page", "Subject", "command_of", "page", "report", "report_on"]
 
 log = logging.getLogger(__name__)
 
-MOST_IMAGES = (
-    900_000  # bytes of all images of a page, which becomes a third larger by holding them as text
-)
+MOST_IMAGES = 800_000
+"""Bytes of all images of a page, which becomes a third larger by holding them as text."""
 
 
 @dataclass(frozen=True)
