@@ -22,17 +22,17 @@ import typst
 from ..core import progress
 from ..core.errors import DataError, UsageError
 from ..core.files import write_bytes, write_text
-from ..core.protocol import TIERS, Deviation, Protocol, Tier, load, names
+from ..core.protocol import TIERS, Axis, Deviation, Protocol, Tier, load, names
 from ..core.published import published
 from ..core.results import PublishedValue, ResultRow, rows_of
 from ..core.trained import Trained
 from ..core.trained import read as read_trained
-from ..core.verdict import Verdict
+from ..core.verdict import Verdict, is_exact
 from ..core.workspace import Workspace
 from . import curves, effects, figures, galleries
 from .drawing import Drawn
 from .label import ByHand, by_hand
-from .panel import Panel, command_of, panels_of, precision_of
+from .panel import Panel, command_of, page_command_of, panels_of
 from .table import (
     Entry,
     Pivot,
@@ -121,6 +121,9 @@ class Page:
         text = f"Tier {self.tier.name}: {self.tier.description}."
         if self.tier.name == "paper":
             return text
+        numbers = [entry.rows for entry in self.table.entries if entry.has_number]
+        if self.tier.name != "demo" and numbers and all(map(is_exact, numbers)):
+            return f"{text} The numbers here are exact, and depend on no training."
         order = "; the order of the models may be" if self.table.has_published else ""
         return f"{text} Not comparable in value with the paper{order}."
 
@@ -284,7 +287,7 @@ def page(
         table=table,
         drawn=tuple(drawn),
         warnings=tuple(warnings),
-        command=" ".join(["run_protocol", subject.name, "--tier", table.tier, *precision_of(rows)]),
+        command=page_command_of(table),
         provenance=tuple(_provenance(rows)),
         panels=panels_of(table, kept or {}, sheets or {}),
         ledger=tuple(
@@ -423,10 +426,8 @@ def to_html_page(made: Page) -> str:
 
 def _choices(table: ResultTable) -> list[tuple[str, list[str]]]:
     """What the cells can be filtered by."""
-    found = {
-        axis: list(dict.fromkeys(getattr(entry, axis) for entry in table.entries))
-        for axis in ("model", "dataset", "metric")
-    }
+    axes: tuple[Axis, ...] = ("model", "dataset", "metric")
+    found: dict[str, list[str]] = {axis: table.labels(axis) for axis in axes}
     if table.has_published:
         found["verdict"] = list(dict.fromkeys(entry.verdict.body for entry in table.entries))
     return list(found.items())
@@ -463,7 +464,7 @@ def to_pdf(made: Page, folder: Path) -> bytes:
 
 def _for_print(made: Page, folder: Path) -> dict[str, Any]:
     layout = made.pivot
-    grid = long(made.table)
+    grid = long(made.table, short_ids=True)
 
     def field(entry: Entry | None) -> dict[str, str]:
         if entry is None:
@@ -548,8 +549,8 @@ def _panel_for_print(panel: Panel) -> dict[str, Any]:
     if panel.differences is None:
         configuration = "not known: it was not kept beside the results"
     else:
-        changes = (f"{d.option} {d.here} (the paper's: {d.paper})" for d in panel.differences)
-        configuration = "; ".join(changes) or "the published settings"
+        changes = (f"{d.option} {d.here} ({panel.standard}: {d.paper})" for d in panel.differences)
+        configuration = "; ".join(changes) or f"{panel.standard}, unchanged"
     seeds = "; ".join(
         f"{seed}: {value} {error}".strip() + (f" [{run}]" if run else "")
         for seed, value, error, run in panel.seeds

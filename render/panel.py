@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import shlex
@@ -16,14 +17,14 @@ from .curves import Chart, charts_of
 from .drawing import Drawn
 from .table import Entry, ResultTable
 
-__all__ = ["Difference", "Panel", "command_of", "panels_of", "precision_of"]
+__all__ = ["Difference", "Panel", "command_of", "page_command_of", "panels_of", "precision_of"]
 
 Facts = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An option that is not what the paper's would be."""
+    """An option that is not what the paper's, or that of a visitor's recipe, would be."""
 
     option: str
     here: str
@@ -35,14 +36,16 @@ class Panel:
     """One cell, opened.
 
     command: measures it again. verdict: what may be said of it, and on what that rests. seeds: (seed, value, standard
-    error and n, run), one per row. differences: from the paper's configuration; None where the configuration is not
-    known. settings: the effective options. charts: how it was trained. sheet: its first images.
+    error and n, run), one per row. standard: whose configuration this one is laid beside, "the paper's" or "the
+    recipe's" for a visitor's model. differences: from that; None where the configuration is not known. settings: the
+    effective options. charts: how it was trained. sheet: its first images.
     """
 
     entry: Entry
     command: str
     verdict: Facts
     seeds: tuple[tuple[str, str, str, str], ...]
+    standard: str
     differences: tuple[Difference, ...] | None
     settings: Facts
     provenance: Facts
@@ -78,6 +81,7 @@ def panels_of(
                 command=command_of(table, entry),
                 verdict=tuple(_verdict(table, entry)),
                 seeds=tuple(map(_seed, entry.rows)),
+                standard="the paper's" if _is_own(table, entry) else "the recipe's",
                 differences=_differences(table, entry, known),
                 settings=tuple(_settings(known[0].settings)) if known else (),
                 provenance=tuple(_provenance(entry.rows)),
@@ -100,21 +104,44 @@ def command_of(table: ResultTable, entry: Entry) -> str:
         return shlex.join(
             [*words, "--models", named(entry.model), "--datasets", named(entry.dataset)]
         )
-    words = ["run_protocol", table.name, "--tier", table.tier]
-    spec = next((row.model_spec for row in entry.rows if row.model_spec), "")
-    # `GNM [lr=0.0003, metric.particles=10]`: made with --set
-    label, _, changes = entry.model.partition(" [")
-    if label not in table.protocol.models and spec:
-        # Its options are what --set, which follows, and the tier give it: --model takes a class alone.
-        words += ["--model", f"{label}={spec.partition('(')[0]}"]
+    words = ["run_protocol", table.name, "--tier", table.tier, *_added(table, entry)]
+    label, changes = _parts(entry)
     words += ["--models", named(label), "--datasets", named(entry.dataset)]
     words += ["--metrics", named(entry.metric)]
-    for change in filter(None, re.split(r", (?=[\w.]+=)", changes.removesuffix("]"))):
+    for change in filter(None, re.split(r", (?=[\w.]+=)", changes)):
         key, _, value = change.partition("=")
         value = "none" if value == "None" else value
         words += ["--set", f"{key if '.' in key else f'model.{key}'}={value}"]
     seeds = max([row.seed + 1 for row in entry.rows], default=table.seeds)
     return shlex.join([*words, "--seeds", str(seeds), *precision_of(entry.rows)])
+
+
+def page_command_of(table: ResultTable) -> str:
+    """The command that measures the cells of a page again, but for what `--set` changed."""
+    words = ["run_protocol", table.name, "--tier", table.tier]
+    added = {tuple(_added(table, entry)): None for entry in table.entries if not _parts(entry)[1]}
+    rows = (row for entry in table.entries for row in entry.rows)
+    return shlex.join([*words, *itertools.chain(*added), *precision_of(rows)])
+
+
+def _parts(entry: Entry) -> tuple[str, str]:
+    """The label, and what was changed with `--set`: `GNM [lr=0.0003, metric.particles=10]`."""
+    label, _, changes = entry.model.partition(" [")
+    return label, changes.removesuffix("]")
+
+
+def _is_own(table: ResultTable, entry: Entry) -> bool:
+    """Whether the model is one of the protocol's own."""
+    return _parts(entry)[0] in table.protocol.models
+
+
+def _added(table: ResultTable, entry: Entry) -> list[str]:
+    """`--model` for a visitor's model: its class alone, for its options are what `--set` and the tier give it."""
+    label, _ = _parts(entry)
+    spec = next((row.model_spec for row in entry.rows if row.model_spec), "")
+    if _is_own(table, entry) or not spec or not label.isprintable():  # a CSV may hold anything
+        return []
+    return ["--model", f"{label}={spec.partition('(')[0]}"]
 
 
 def precision_of(rows: Iterable[ResultRow]) -> list[str]:
@@ -174,12 +201,14 @@ def _seed(row: ResultRow) -> tuple[str, str, str, str]:
 def _differences(
     table: ResultTable, entry: Entry, known: Sequence[Trained]
 ) -> tuple[Difference, ...] | None:
-    """What the paper's run would do otherwise: the tier's and the caller's changes, not the row's own options."""
+    """What the paper's run, or the recipe's, would do otherwise: the tier's and the caller's changes, not the row's own
+    options.
+    """
     row = next(iter(entry.rows), None)
     if row is None or (row.run and not known):
         return None
     protocol = table.protocol
-    label = entry.model.partition(" [")[0]
+    label, _ = _parts(entry)
     own = dict(protocol.models[label].options) if label in protocol.models else {}
     found = [
         Difference(f"{kind}.{option}", shown(here), shown(paper))

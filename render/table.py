@@ -169,6 +169,12 @@ class ResultTable:
                 found[entry.dataset] = entry.heading
         return found
 
+    def labels(self, axis: Axis) -> list[str]:
+        """The labels on one axis in the protocol's order, and after them those that the command line added."""
+        there = dict.fromkeys(getattr(entry, axis) for entry in self.entries)
+        own = [label for label in getattr(self.protocol, f"{axis}s") if label in there]
+        return list(dict.fromkeys([*own, *there]))
+
     @property
     def has_published(self) -> bool:
         """Whether the paper prints any number here."""
@@ -244,6 +250,9 @@ def build(
                 notes,
             )
         )
+    unprinted = any(entry.has_number and entry.printed is None for entry in entries)
+    if unprinted and any(entry.printed for entry in entries):
+        notes.symbol(NO_VALUE, "the paper prints no value")
     return ResultTable(
         name=name,
         tier=tier,
@@ -457,8 +466,9 @@ def _orders(entries: Sequence[Entry], seeds: int) -> Iterable[tuple[str, str, Or
 # Layouts ------------------------------------------------------------------------------------------------------------
 
 
-def long(table: ResultTable, *, terminal: bool = False) -> Grid:
-    """One line per cell. terminal: short run ids and no repeated labels, to stay within 120 columns."""
+def long(table: ResultTable, *, terminal: bool = False, short_ids: bool = False) -> Grid:
+    """One line per cell. short_ids: of a run's id its digits only. terminal: no repeated labels either, to stay within
+    120 columns."""
     margins = any(entry.judgement.margin is not None for entry in table.entries)
     heads = ["Model", "Dataset", "Metric", "Ours"]
     if table.has_published:
@@ -483,7 +493,7 @@ def long(table: ResultTable, *, terminal: bool = False) -> Grid:
             fields += [entry.margin] if margins else []
             fields.append(entry.verdict)
         source = entry.source
-        if terminal and source:
+        if (terminal or short_ids) and source:
             run, _, more = source.partition(" ")
             source = f"{run.rpartition('-')[2]} {more}".strip()
         lines.append((*labels, *fields, Text(source)))
@@ -511,9 +521,7 @@ def pivot(table: ResultTable) -> Pivot:
 
     row_keys = list(dict.fromkeys(key(entry, rows) for entry in table.entries))
     column_keys = list(dict.fromkeys(key(entry, columns) for entry in table.entries))
-    order: dict[str, list[str]] = {
-        axis: list(dict.fromkeys(getattr(entry, axis) for entry in table.entries)) for axis in axes
-    }
+    order = {axis: table.labels(axis) for axis in axes}
     for keys, along in ((row_keys, rows), (column_keys, columns)):
         keys.sort(key=lambda k: [order[axis].index(v) for axis, v in zip(along, k, strict=True)])
     cells = {(key(entry, rows), key(entry, columns)): entry for entry in table.entries}

@@ -57,6 +57,12 @@ def escape_markdown_prose(text: str) -> str:
     return f"{left and ' '}{escape_markdown(text)}{right and ' '}"
 
 
+def _code_markdown(text: str) -> str:
+    """A code span that no backtick of the text ends."""
+    ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{ticks}{text}{ticks}"
+
+
 def _data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
@@ -87,6 +93,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "md": escape_markdown,
+        "code": _code_markdown,
         "prose": _prose_markdown,
         "spans": spans,
         "data_uri": _data_uri,

@@ -47,11 +47,12 @@ from reprise.core.results import PublishedValue, ResultRow, read, write
 from reprise.core.workspace import Workspace
 from reprise.render import plots
 from reprise.render.document import Subject, report, report_on, to_html_page
+from reprise.render.document import page as page_of
 from reprise.render.drawing import COLOURS, FAINT, INK, OUTDATED, save
 from reprise.render.galleries import _alike, _cut_to, _from_sheets, _panels
 from reprise.render.galleries import gallery as gallery_figure
 from reprise.render.latex import escape_latex
-from reprise.render.panel import command_of, precision_of
+from reprise.render.panel import command_of, panels_of, precision_of
 from reprise.render.plots import curves
 from reprise.render.table import (
     build,
@@ -315,9 +316,7 @@ def test_the_html_page_needs_no_other_file_and_no_network(tmp_path: Path) -> Non
 
 def test_every_number_opens_its_provenance() -> None:
     table = build("p", TABLE, values(), PUBLISHED, "paper")
-    from reprise.render.document import page
-
-    text = to_html_page(page(SUBJECT, table, ()))
+    text = to_html_page(page_of(SUBJECT, table, ()))
     opened = set(re.findall(r'popovertarget="(cell-\w+)"', text))
     assert opened == set(re.findall(r'id="(cell-\w+)" role="dialog"', text))
     assert len(opened) == len(table.entries)
@@ -525,6 +524,48 @@ def test_a_model_added_on_the_command_line_gets_its_row(tmp_path: Path) -> None:
     report_on(place, "paper", [SUBJECT])
     text = (place.reports("paper") / "p.html").read_text(encoding="utf-8")
     assert "--model SLATE=my_lab.slate:SLATE --models SLATE" in re.sub(r"</?span>", "", text)
+    markdown = (place.reports("paper") / "p.md").read_text(encoding="utf-8")
+    assert "\nrun_protocol p --tier paper --model SLATE=my_lab.slate:SLATE\n" in markdown
+
+
+def test_a_visitors_model_is_laid_beside_its_recipe_and_no_paper() -> None:
+    ours, theirs, *_ = values()
+    rows = [ours, dataclasses.replace(theirs, model="SLATE", model_spec="my_lab.slate:SLATE")]
+    opened = panels_of(build("p", TABLE, rows, PUBLISHED, "paper"), {}, {})
+    standards = {panel.entry.model: panel.standard for panel in opened}
+    assert standards["GNM"] == "the paper's"
+    assert standards["SLATE"] == "the recipe's"
+
+
+def test_a_printed_page_names_a_run_by_its_digits() -> None:
+    table = build("p", TABLE, values(), PUBLISHED, "paper")
+    assert str(long(table).lines[0][-1]) == "gnm-mnist4-s0-00000000 +2"
+    assert str(long(table, short_ids=True).lines[0][-1]) == "00000000 +2"
+
+
+def test_labels_stand_in_the_order_of_the_protocol() -> None:
+    """Though the first model has no cell of the first metric."""
+    protocol = dataclasses.replace(TABLE, only={"GNM": ("LL",)})
+    heads = pivot(build("p", protocol, [], PUBLISHED, "paper")).header
+    assert [head.text for head in heads[-1]] == ["S-Acc", "LL"]
+
+
+def test_a_number_without_a_published_one_has_its_dash_explained() -> None:
+    said = "– the paper prints no value"
+    some = build("p", TABLE, values(), PUBLISHED[:1], "paper")
+    assert said in to_terminal(some)
+    assert said not in to_terminal(build("p", TABLE, values(), PUBLISHED, "paper"))
+    assert said not in to_terminal(build("p", TABLE, values(), [], "paper"))
+
+
+def test_a_page_of_exact_numbers_alone_is_not_called_incomparable() -> None:
+    def banner(**changes: Any) -> str:
+        rows = [dataclasses.replace(row, tier="mini", **changes) for row in values()[:3]]
+        table = build("p", TABLE, rows, PUBLISHED, "mini")
+        return page_of(SUBJECT, table, ()).banner
+
+    assert "Not comparable in value" in banner()
+    assert "Not comparable" not in banner(value=3.0, stderr=None, dialect="exact")
 
 
 def test_escapes_leave_plain_words_alone() -> None:

@@ -18,6 +18,14 @@ from reprise.render.document import Subject, report_on
 from .browsing import Visit, visit
 from .test_render import DOCSTRING, PUBLISHED, SUBJECT, TABLE, values, workspace
 
+LINES_OF_NAMES = """Array.from(document.querySelectorAll('.pivot tbody th'), name => {
+  const all = document.createRange()
+  all.selectNodeContents(name)
+  return all.getClientRects().length
+})"""
+WIDEST_NAME = (
+    "Math.max(...Array.from(document.querySelectorAll('tbody th'), name => name.offsetWidth))"
+)
 NASTY = (
     "<script>document.title = 'injected'</script>",
     '"><img src=x onerror="document.title=`injected`">',
@@ -234,6 +242,12 @@ def test_a_phone_scrolls_the_tables_sideways_and_never_the_page(chromium: Any, f
     made.page.context.close()
 
 
+def test_no_name_breaks_inside_a_word_where_a_table_is_narrow(chromium: Any, file: Path) -> None:
+    made = visit(chromium, file, width=200, height=740)
+    assert made.page.evaluate(LINES_OF_NAMES) == [1, 1, 1]
+    made.page.context.close()
+
+
 def test_everything_opens_without_any_script(chromium: Any, file: Path) -> None:
     made = visit(chromium, file, java_script_enabled=False)
     made.page.locator("table.pivot button").first.click()
@@ -281,6 +295,7 @@ def test_no_name_of_anybody_becomes_markup_script_or_overflow(
         assert page.locator("script").count() == 1
         assert page.locator("[onerror], img[src='x'], iframe, object").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+        assert page.evaluate(WIDEST_NAME) < 360
         if name == "p.html":
             labels = page.locator("#cells tbody th").all_inner_texts()
             assert {" ".join(NASTY[n].split()) for n in range(4)} <= {
