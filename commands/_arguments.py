@@ -46,6 +46,13 @@ def as_seconds(text: str) -> float:
     )
 
 
+def as_patience(text: str) -> float:
+    seconds = as_seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} would kill every run; expected 20s, 30m or 2h")
+    return seconds
+
+
 def as_shard(text: str) -> Shard:
     try:
         return Shard.read(text)

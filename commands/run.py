@@ -23,6 +23,7 @@ from ._arguments import (
     as_change,
     as_count,
     as_labels,
+    as_patience,
     as_seconds,
     as_shard,
     as_whole,
@@ -47,8 +48,9 @@ def add_to(add: Add) -> None:
     run.add_argument("--all", metavar="PAPER", help="every protocol of a paper: gnm")
     run.add_argument("--tier", choices=get_args(TierName), default="demo", help="how large (demo)")
     run.add_argument(
-        "--models", type=as_labels, default=(), metavar="A,B", help="only these rows of the table"
-    )
+        "--models", type=as_labels, default=(), metavar="A,B",
+        help="only these rows of the table; a comma inside a label is written \\,: 'DM-VAE\\, γ=0'",
+    )  # fmt: skip
     run.add_argument(
         "--datasets", type=as_labels, default=(), metavar="A,B", help="only these datasets"
     )
@@ -100,7 +102,7 @@ def add_to(add: Add) -> None:
     )
     run.add_argument(
         "--stall",
-        type=as_seconds,
+        type=as_patience,
         default=1800.0,
         metavar="30m",
         help="kill a run that makes no progress for so long",

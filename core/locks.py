@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import progress
 from .errors import UsageError
-from .files import write_bytes
+from .files import unwritable, write_bytes
 
 __all__ = ["locked", "made_once"]
 
@@ -37,10 +37,7 @@ def locked(
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {file}: {error.strerror}; choose another folder with --root "
-            "or make this one writable"
-        ) from error
+        raise unwritable(file, error) from error
     with os.fdopen(handle, "r+b") as held:
         told = False
         while not _taken(handle, file):

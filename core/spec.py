@@ -159,14 +159,17 @@ def load(spec: Spec) -> type[Any]:
     Raises UsageError for a name that does not exist, BrokenCodeError for a module that raises when it is imported, and
     ContractError for one that exports no class.
     """
-    if ":" in spec.name:
+    known = names(spec.kind)
+    if ":" in spec.name or ("." in spec.name and spec.name not in known):
         where = spec.name
-        if not all(part.isidentifier() for part in re.split("[.:]", where)) or where.count(":") > 1:
+        if (
+            not all(part.isidentifier() for part in re.split("[.:]", where))
+            or where.count(":") != 1
+        ):
             raise UsageError(
                 f"{spec.kind} {where!r} cannot be read; expected MODULE:CLASS such as my_lab.slate:SLATE"
             )
     else:
-        known = names(spec.kind)
         if spec.name not in known:
             raise unknown(spec.kind, spec.name, known)
         where = known[spec.name]

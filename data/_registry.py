@@ -210,6 +210,8 @@ def present(name: str, *, part: bool = False) -> tuple[File, ...]:
             if part or not held:
                 return files
             partial = f" ({files[0].path} is, but holds only a part: {held})"
+    if os.environ.get("REPRISE_DATA") and not data_root().is_dir():
+        partial = " (there is no such folder)"
     raise DataError(
         f"{name} is not in {data_root()}{partial}; fetch it with `reprise data fetch {name}`, "
         "or let REPRISE_DATA name the folder that holds it"

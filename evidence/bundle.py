@@ -86,7 +86,7 @@ def bundle(workspace: Workspace, protocol: str, tier: str, path: Path) -> Bundle
     wrong: list[str] = []
     counts: Counter[str] = Counter()
     digests: dict[str, Digest] = {}
-    with writing(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with writing(path, "--out") as file, zipfile.ZipFile(file, "w") as archive:
 
         def add(name: str, content: bytes) -> None:
             if why := crate.refused(name):

@@ -240,9 +240,9 @@ class Report:
     def write(self, junit: Path | None = None, json_file: Path | None = None) -> None:
         """Write what was asked for, whole."""
         if junit is not None:
-            write_bytes(junit, self.to_junit())
+            write_bytes(junit, self.to_junit(), "--junit")
         if json_file is not None:
-            write_text(json_file, self.to_json())
+            write_text(json_file, self.to_json(), "--json")
 
 
 def _counted(findings: Sequence[Finding]) -> str:

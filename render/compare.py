@@ -102,14 +102,17 @@ def select(workspace: Workspace, text: str) -> Side:
             raise UsageError(f"no results at tier {tier}; run_protocol … --tier {tier} makes them")
         return Side(text, tuple(found))
     tier, colon, label = text.partition(":")
-    tiers: list[str] = [tier] if colon and tier in TIERS else list(reversed(list(TIERS)))
-    label = label if colon and tier in TIERS else text
+    of_tier = bool(colon) and tier in TIERS
+    tiers: list[str] = [tier] if of_tier else list(reversed(list(TIERS)))
+    label = label if of_tier else text
     labels: set[str] = set()
     for name in tiers:
         rows = read_all(unsharded(results / name))
         labels |= {row.model for row in rows}
         if mine := tuple(row for row in rows if row.model == label):
             return Side(f"{label} ({name})", mine, model=True)
+    if of_tier:
+        raise unknown("model", text, [f"{tier}:{known}" for known in labels])
     raise unknown("file, tier or model", text, [*TIERS, *labels])
 
 

@@ -118,7 +118,7 @@ def export(
     digest = hashlib.sha256(json.dumps([laws, ordered]).encode()).hexdigest()[:16]
     page = folder / f"label-{digest[:8]}.html"
     data = {"page": digest, "laws": laws, "items": ordered}
-    write_text(page, render("label.html.j2", data=data, count=len(ordered)))
+    write_text(page, render("label.html.j2", data=data, count=len(ordered)), "--out")
     kept = _key_path(workspace, digest)
     write_text(kept, _key_text(name, tier, digest, key))
     return Exported(page, kept, len(ordered))

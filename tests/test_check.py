@@ -264,6 +264,8 @@ def test_two_tiers_two_files_and_two_models_lie_side_by_side(tmp_path: Path) -> 
         ("VAE", None),
     ]
     assert tiers.lines[0].errors == pytest.approx(3 / 2**0.5)
+    with pytest.raises(UsageError, match="did you mean 'mini:GNM'"):
+        select(place, "mini:GNMM")
     models = compare(select(place, "mini:GNM"), select(place, "mini:VAE"))
     assert [line.difference for line in models.lines] == [-10.0]
     assert select(place, "GNM").title == "GNM (paper)"

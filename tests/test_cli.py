@@ -18,6 +18,7 @@ from reprise.commands._common import tier_of
 from reprise.core import protocol as protocols
 from reprise.core import results
 from reprise.core.errors import UsageError
+from reprise.core.files import write_bytes
 from reprise.core.results import ResultRow
 from reprise.core.workspace import Workspace
 from reprise.launch.plan import Request
@@ -78,6 +79,8 @@ BAD = {
     "the protocol has a row of that name": ["run", "tiny", "--model", "Slow=laboratory:Sketch"],
     "Mute.log_weights(x, 3) has shape (2,); expected (3, 2)": ["check-model", "laboratory:Mute"],
     "unknown model 'gmn'; did you mean 'gnm'": ["check-model", "gmn"],
+    "expected MODULE:CLASS": ["run", "tiny", "--model", "X=my_lab.grid"],
+    r"one inside a name is written \,": ["run", "dmvae_objectives", "--models", "DM-VAE, γ=0"],
     "'Two\\rlines'": ["run", "tiny", "--model", "Two\rlines=laboratory:Sketch"],
 }  # fmt: skip
 
@@ -102,6 +105,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_3(
         ["run", "tiny", "--tier", "huge"],
         ["run", "tiny", "--budget", "soon"],
         ["run", "tiny", "--seeds", "0"],
+        ["run", "tiny", "--stall", "0s"],
         ["run", "tiny", "--models", ""],  # a shell variable that is not set
         ["run", "tiny", "--datasets", " , "],
         ["noise", "tiny", "--sources", ""],
@@ -164,6 +168,20 @@ def test_a_folder_that_cannot_be_written_is_named(
     err = capsys.readouterr().err
     assert f"cannot write {tmp_path / 'file'}" in err
     assert "--root" in err
+
+
+def test_what_cannot_be_written_is_told_with_what_would_move_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "file" / "cache"))
+    (tmp_path / "file").touch()
+    for where, named_by, remedy in (
+        ("file/results.csv", "", "--root"),
+        ("file/cache/judge.npz", "", "REPRISE_CACHE"),
+        ("file/found.json", "--json", "--json"),
+    ):
+        with pytest.raises(UsageError, match=f"another folder with {remedy} or"):
+            write_bytes(tmp_path / where, b"", named_by)
 
 
 @pytest.mark.parametrize("command", ["list", "show tiny", "run tiny"])
@@ -358,7 +376,7 @@ def test_of_several_protocols_each_makes_what_it_has_of_the_labels_that_were_nam
     assert "left out, having no models of those names: gnm_presence\n" in capsys.readouterr().err
     with pytest.raises(UsageError, match="unknown model 'SPAC'; did you mean 'SPACE'"):
         asked("--models", "SPAC")
-    with pytest.raises(UsageError, match="unknown metric 'Found'; known: Detections"):
+    with pytest.raises(UsageError, match="unknown metric 'Found'; known: 'Detections'"):
         asked(
             "--models", "SPACE", "--metrics", "Found"
         )  # the one has no SPACE, the other no such number

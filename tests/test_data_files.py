@@ -467,6 +467,9 @@ def test_missing_mnist_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DataError, match=r"reprise data fetch mnist.*REPRISE_DATA"):
         Scenes("mnist4").split("train")
     assert [check.ok for check in _registry.verify("mnist")] == [False] * 4
+    monkeypatch.setenv("REPRISE_DATA", str(tmp_path / "mistyped"))
+    with pytest.raises(DataError, match=r"mistyped \(there is no such folder\)"):
+        Scenes("mnist4").split("train")
 
 
 def test_a_file_that_is_not_idx_is_refused(tmp_path: Path) -> None:

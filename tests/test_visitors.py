@@ -103,7 +103,9 @@ def test_a_recipe_that_is_none_is_refused_before_anything_is_trained(
         assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", [":Tiny", ".tiny:Tiny", "tiny:", "my lab:Tiny", "a:b:C", "a..b:C"])
+@pytest.mark.parametrize(
+    "name", [":Tiny", ".tiny:Tiny", "tiny:", "my lab:Tiny", "a:b:C", "a..b:C", "my_lab.tiny"]
+)
 def test_a_name_that_cannot_be_read_is_a_usage_error(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be read; expected MODULE:CLASS"):
         load(model(name))
