@@ -122,10 +122,15 @@ def _module(name: str) -> _Module:
         found = importlib.util.find_spec(top)  # a top level is found without being imported
     except ValueError:  # it is in sys.modules, and came from nowhere
         found = None
-    if found is None or found.origin is None:
+    # Of a folder without an __init__.py only the place is known.
+    places = (found.submodule_search_locations or ()) if found else ()
+    origin = (
+        found.origin if found and found.origin else next((f"{p}/__init__.py" for p in places), "")
+    )
+    if not origin:
         raise Unreadable
-    base = Path(found.origin).parent.joinpath(*rest)
-    paths = (base / "__init__.py", base.with_name(f"{base.name}.py")) if rest else (Path(found.origin),)  # fmt: skip
+    base = Path(origin).parent.joinpath(*rest)
+    paths = (base / "__init__.py", base.with_name(f"{base.name}.py")) if rest else (Path(origin),)
     path = next((path for path in paths if path.is_file()), None)
     if path is None or path.suffix != ".py":
         raise Unreadable

@@ -7,27 +7,52 @@ import statistics
 from pathlib import Path
 
 import pytest
+import torch
 
+from reprise.core import spec
+from reprise.core.dataset import DatasetInfo
+from reprise.core.declared import declared
 from reprise.core.results import ResultRow, read
-from reprise.core.spec import model
 from reprise.launch.contract import check_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)  # a model, a metric
 WRITTEN_BY_HAND = ("README.md", "reports/findings.md", "data/README.md")
 
 
 def test_the_model_in_30_lines_keeps_the_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, _ = EXAMPLES
     _, _, methods = example.partition("class Tiny(")
     assert len([line for line in methods.splitlines() if line.strip()]) <= 30
     folder = tmp_path / "my_lab"
     folder.mkdir()
     (folder / "tiny.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path)
-    assert list(check_model(model("my_lab.tiny:Tiny")))
+    assert list(check_model(spec.model("my_lab.tiny:Tiny")))
+
+
+def test_the_metric_measures_samples_and_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("tiny", "ink")
+    (tmp_path / "their_lab").mkdir()
+    for name, example in zip(names, EXAMPLES, strict=True):
+        (tmp_path / "their_lab" / f"{name}.py").write_text(example)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = DatasetInfo("small", (1, 12, 12), objects=1)
+    tiny = spec.load(spec.model("their_lab.tiny:Tiny"))
+    named = spec.metric("their_lab.ink:Ink", images=50)
+    with torch.no_grad():
+        found = spec.build(named)(tiny(tiny.recipe(data).config, data), None).checked("Ink")
+    assert 0 < found.value < 1
+    assert found.n == 50
+    ink = declared("metric", named.name)
+    assert ink is not None
+    assert ink.dialect(dict(named.options)) == "images=50"
+    assert ink.attributes["drawn"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "reports/findings.md"])
