@@ -141,9 +141,15 @@ def read_evidence(text: str) -> Evidence:
 def _is_identity(value: Any) -> bool:
     """Whether it has the form of `Run.identity_of_cell`."""
     match value:
-        case [str(), dict(), [str(), int(), dict()], [str(), int(), dict()]]:
-            return True
-        case [str(), dict(), [str(), int(), dict()], [str(), int(), dict()], ["trained", float()]]:
+        case [str(), dict(), data, metric] | [str(), dict(), data, metric, ["trained", float()]]:
+            return _is_part(data) and _is_part(metric)
+    return False
+
+
+def _is_part(value: Any) -> bool:
+    """A name, a version (a visitor's has a digest behind it) and the options that differ from the defaults."""
+    match value:
+        case [str(), int() | str(), dict()]:
             return True
     return False
 

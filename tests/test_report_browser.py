@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from reprise.core.protocol import dataset, model
+from reprise.core.reductions import digest
 from reprise.core.trained import Trained
 from reprise.core.trained import write as write_trained
 from reprise.render.document import Subject, report_on
@@ -52,8 +53,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_trained(root / "results/paper/trained" / f"{row.run}.json", trained)
     arrays = root / "runs/gnm/cells/a.npz"
     arrays.parent.mkdir(parents=True)
-    np.savez(arrays, samples=np.full((10, 1, 16, 16), 200, np.uint8))
-    rows[0] = dataclasses.replace(rows[0], artifact="gnm/cells/a.npz", artifact_digest="abc")
+    samples = np.full((10, 1, 16, 16), 200, np.uint8)
+    np.savez(arrays, samples=samples)
+    there = {"artifact": "gnm/cells/a.npz", "artifact_digest": digest({"samples": samples})}
+    rows[0] = dataclasses.replace(rows[0], **there)  # type: ignore[arg-type]
     place = workspace(root, rows)
     holes_between = {name: TABLE.models[name] for name in ("GNM", "GENESIS", "VAE")}
     protocol = dataclasses.replace(TABLE, models=holes_between)
