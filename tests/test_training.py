@@ -20,7 +20,7 @@ from reprise.core.model import Recipe
 from reprise.core.run import Run
 from reprise.core.spec import SHARES, dataset, model
 from reprise.training import checkpoint, engine
-from reprise.training.fit import LOG, _batches, fit
+from reprise.training.fit import LOG, _batches, fit, never
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +212,39 @@ def test_a_checkpoint_names_every_code_that_trained_it(tmp_path: Path) -> None:
     fit(sketch(), CPU, tmp_path, stop=every(20), commit="aaa")
     fit(sketch(), CPU, tmp_path, commit="bbb-dirty")
     assert weights(tmp_path, sketch()).commits == ("aaa", "bbb-dirty")
+
+
+@pytest.mark.parametrize("stop", [every(20), never])
+def test_neither_half_a_training_nor_a_whole_one_answers_for_other_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Callable[[], bool]
+) -> None:
+    fit(sketch(), CPU, tmp_path, stop=stop)
+    monkeypatch.setattr("laboratory.Blobs.digest", "0" * 10 + "ff")
+    with pytest.raises(
+        StaleError, match=r"trained on data with digest 0{10}40, .* now have 0{10}ff"
+    ):
+        fit(sketch(), CPU, tmp_path)
+
+
+def _gone(data: object) -> str:
+    raise DataError("the files are not there")
+
+
+@pytest.mark.parametrize(
+    ("what", "now"),
+    [
+        ("digest", property(_gone)),  # trained weights outlive their images
+        ("digest", "another kind of digest"),
+        ("unmade", 10),  # to compare, nothing is drawn
+    ],
+)
+def test_a_whole_training_is_measured_where_its_images_cannot_be_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, now: object
+) -> None:
+    fit(sketch(), CPU, tmp_path)
+    monkeypatch.setattr("laboratory.Blobs.digest", "0" * 10 + "ff")
+    monkeypatch.setattr(f"laboratory.Blobs.{what}", now)
+    assert fit(sketch(), CPU, tmp_path).status == "finished"
 
 
 def test_divergence_stops_the_run_and_names_step_and_terms(tmp_path: Path) -> None:

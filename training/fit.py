@@ -114,18 +114,18 @@ def fit(
     training = run.recipe.training
     path = folder / checkpoint.FILE
     last = checkpoint.load(path, run)
+    data = data or run.data
     if last is not None and last.step >= training.steps:
+        there = _at_hand(data)
+        # One of another length, or none, was made in another way and says nothing of the images.
+        if len(there) == len(last.data_digest):
+            _check_data(path, last, there)
         progress.report("train", last.step, training.steps)
         return Fitted("finished", last.step)
+    images, digest = data.split("train").image, data.digest
     if last is not None:
         engine = engine.keeping(last.precision, last.threads, last.fused, last.compiled)
-    data = data or run.data
-    images, digest = data.split("train").image, data.digest
-    if last is not None and last.data_digest != digest:
-        raise StaleError(
-            f"{path} was trained on data with digest {last.data_digest}, the files now have {digest}; "
-            f"restore the files, or delete {folder} to train again"
-        )
+        _check_data(path, last, digest)
     with computing(engine), seeded(0):  # step t is seeded below; this restores the caller's state
         model = engine.place(run.build_model()).train()
         optimizer = engine.optimizer(model, training)
@@ -212,6 +212,23 @@ def fit(
                 return Fitted("stopped", done)
     progress.report("train", training.steps, training.steps)
     return Fitted("finished", training.steps)
+
+
+def _at_hand(data: Dataset) -> str:
+    """The digest of images that are there, else "": what is trained outlives them, and none are drawn to compare."""
+    try:
+        return "" if data.unmade else data.digest
+    except DataError:
+        return ""
+
+
+def _check_data(path: Path, last: Checkpoint, digest: str) -> None:
+    """Raise StaleError where the checkpoint at `path` was trained on other images than there are now."""
+    if last.data_digest != digest:
+        raise StaleError(
+            f"{path} was trained on data with digest {last.data_digest}, the files now have {digest}; "
+            f"restore the files, or delete {path.parent} to train again"
+        )
 
 
 def _values(terms: dict[str, Tensor]) -> dict[str, float]:
