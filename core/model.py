@@ -245,6 +245,31 @@ class Locates(abc.ABC):
         """Boxes, presence probabilities and appearances: posterior means, no sampling."""
 
 
+def checked_location(found: Any, name: str, images: int) -> Location:
+    """What the `locate` of the model `name` returned for so many images, if it is a Location.
+
+    Raises ContractError for other shapes, or a presence that is no probability. Whether the numbers are finite is left
+    to the caller: after a training that diverged they are not.
+    """
+    if not isinstance(found, Location) or not all(isinstance(field, Tensor) for field in found):
+        raise ContractError(
+            f"{name}.locate returned {_described(found)}; expected a Location of tensors"
+        )
+    box, presence, what = (tuple(field.shape) for field in found)
+    batch = (images, *presence[1:2])
+    if presence != batch or box != (*batch, 4) or what != (*batch, *what[2:3]):
+        raise ContractError(
+            f"{name}.locate must return box (B, O, 4), presence (B, O) and what (B, O, D); got box {box}, "
+            f"presence {presence} and what {what} for {images} images"
+        )
+    if ((found.presence < -1e-5) | (found.presence > 1 + 1e-5)).any():
+        least, most = float(found.presence.min()), float(found.presence.max())
+        raise ContractError(
+            f"{name}.locate(x).presence must lie in [0, 1]; it goes from {least:.3g} to {most:.3g}"
+        )
+    return found
+
+
 class Resamples(abc.ABC):
     """A model with a global latent z^g above a structured one z^s."""
 

@@ -28,6 +28,7 @@ from ..core.model import (
     Training,
     Traverses,
     Varies,
+    checked_location,
     checked_recipe,
 )
 from ..core.randomness import seeded
@@ -193,12 +194,12 @@ def _capabilities(
 ) -> Iterator[str]:
     name = cls.__name__
     if isinstance(model, Locates):
-        found = _call(cls, "locate", model.locate, x)
-        objects = found.presence.shape[1] if found.presence.ndim == 2 else -1
-        _shaped(name, "locate(x).presence", found.presence, (BATCH, objects))
-        _shaped(name, "locate(x).box", found.box, (BATCH, objects, 4))
-        _shaped(name, "locate(x).what", found.what, (BATCH, objects, found.what.shape[-1]))
-        yield f"Locates: {objects} objects"
+        found = checked_location(_call(cls, "locate", model.locate, x), name, BATCH)
+        for field, value in found._asdict().items():
+            _finite(name, f"locate(x).{field}", value)
+        shares = bool(((found.box >= 0) & (found.box <= 1)).all())
+        hint = "; but every box lies in [0, 1]: are they shares of the canvas? A box is in pixels"
+        yield f"Locates: {found.presence.shape[1]} objects{hint * shares}"
     if isinstance(model, Resamples):
         for given, rows in ((x, BATCH), (None, 1)):
             images = _seeded(cls, "resample", model.resample, given, rows, 2)
@@ -410,6 +411,10 @@ def _shaped(name: str, method: str, value: Any, shape: tuple[int, ...]) -> None:
         )
     if tuple(value.shape) != shape:
         raise ContractError(f"{name}.{method} has shape {tuple(value.shape)}; expected {shape}")
+    _finite(name, method, value)
+
+
+def _finite(name: str, method: str, value: Tensor) -> None:
     if not value.isfinite().all():
         raise ContractError(f"{name}.{method} is not finite")
 

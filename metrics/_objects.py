@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..core.dataset import Dataset, Examples, Objects
-from ..core.errors import ContractError, UsageError
+from ..core.errors import UsageError
+from ..core.model import Location, checked_location
 from ..core.progress import track
 from ._evaluation import BATCH, as_floats, chunks
 
@@ -26,27 +28,26 @@ class Seen(NamedTuple):
     what: Floats
 
 
-def located(model: Any, examples: Examples, index: NDArray[np.int64], what: str) -> Seen:
-    """`model.locate` of the images `index`, in that order. what: the name of the work, for its progress.
+def location(model: Any, x: Tensor) -> Location:
+    """`model.locate(x)`, checked.
 
-    Raises ContractError for shapes that are not a Location's, FloatingPointError for numbers that are not finite.
+    Raises ContractError for what is no Location, FloatingPointError for numbers that are not finite.
     """
+    name = type(model).__name__
+    found = checked_location(model.locate(x), name, len(x))
+    if not all(bool(field.isfinite().all()) for field in found):
+        raise FloatingPointError(
+            f"{name}.locate gives numbers that are not finite; did its training diverge?"
+        )
+    return found
+
+
+def located(model: Any, examples: Examples, index: NDArray[np.int64], what: str) -> Seen:
+    """The `location` of the images `index`, in that order. what: the name of the work, for its progress."""
     parts: list[Seen] = []
     for part in track(chunks(index, BATCH), what):
-        found = model.locate(as_floats(examples.image[part], model.device))
-        seen = Seen(*(field.double().cpu().numpy() for field in found))
-        objects = seen.presence.shape[-1]
-        shapes = (len(part), objects, 4), (len(part), objects), (len(part), objects)
-        if (seen.box.shape, seen.presence.shape, seen.what.shape[:2]) != shapes:
-            raise ContractError(
-                f"{type(model).__name__}.locate must return box (B, O, 4), presence (B, O) and what (B, O, D); got "
-                f"{', '.join(str(field.shape) for field in seen)} for {len(part)} images"
-            )
-        if not all(np.isfinite(field).all() for field in seen):
-            raise FloatingPointError(
-                f"{type(model).__name__}.locate gives numbers that are not finite; did its training diverge?"
-            )
-        parts.append(seen)
+        found = location(model, as_floats(examples.image[part], model.device))
+        parts.append(Seen(*(field.double().cpu().numpy() for field in found)))
     return Seen(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
 
 

@@ -13,6 +13,7 @@ from ..core.metric import Measurement, Metric
 from ..core.model import Locates
 from ..core.progress import track
 from ._evaluation import BATCH, as_floats, chunks, test_split
+from ._objects import location
 
 __all__ = ["Presence"]
 
@@ -45,7 +46,7 @@ class Presence(Metric):
             )
         found = np.concatenate(
             [
-                (model.locate(as_floats(test.image[part], model.device)).presence > 0.5)
+                (location(model, as_floats(test.image[part], model.device)).presence > 0.5)
                 .sum(1)
                 .cpu()
                 .numpy()

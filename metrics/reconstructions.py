@@ -14,6 +14,7 @@ from ..core.metric import Measurement, Metric
 from ..core.model import GenerativeModel, Locates
 from ..core.progress import track
 from ._evaluation import BATCH, as_bytes, as_floats, chunks, test_split
+from ._objects import location
 
 __all__ = ["Reconstructions"]
 
@@ -48,9 +49,9 @@ class Reconstructions(Metric):
                 as_bytes(model.reconstruct(x), f"a reconstruction by {type(model).__name__}")
             )
             if isinstance(model, Locates):
-                location = model.locate(x)
-                boxes.append(location.box.float().cpu().numpy())
-                presences.append(location.presence.float().cpu().numpy())
+                seen = location(model, x)
+                boxes.append(seen.box.float().cpu().numpy())
+                presences.append(seen.presence.float().cpu().numpy())
         inputs, outputs = test.image[index], np.concatenate(reconstructions)
         error = np.square((inputs.astype(np.float64) - outputs) / 255).mean((1, 2, 3))
         arrays: dict[str, NDArray[Any]] = {"inputs": inputs, "reconstructions": outputs}

@@ -32,6 +32,8 @@ from reprise.core.model import (
     Draws,
     GenerativeModel,
     Itemizes,
+    Locates,
+    Location,
     Matches,
     Recipe,
     Relaxes,
@@ -222,6 +224,47 @@ class Reader(Sketch, Attends, Remembers, Relaxes, Itemizes):
     def log_weight_terms(self, x: Tensor, particles: int) -> dict[str, Tensor]:
         weights = self.log_weights(x, particles)
         return {"log_likelihood": weights - 5, "z": torch.full_like(weights, 5)}
+
+
+class Finder(Sketch, Locates):
+    """Sees two objects in every image."""
+
+    def locate(self, x: Tensor) -> Location:
+        what = self._posterior(x)[0][:, None].expand(-1, 2, -1)
+        box = x.new_tensor([[0.0, 0.0, 1.0, 1.0], [2.0, 3.0, 4.0, 5.0]]).expand(len(x), 2, 4)
+        return Location(box, what.mean(-1).sigmoid(), what)
+
+
+class Miscounting(Finder):
+    """Breaks the contract: fewer presences than boxes."""
+
+    def locate(self, x: Tensor) -> Location:
+        found = super().locate(x)
+        return found._replace(presence=found.presence[:, :1])
+
+
+class Boasting(Finder):
+    """Breaks the contract: a presence that is no probability."""
+
+    def locate(self, x: Tensor) -> Location:
+        found = super().locate(x)
+        return found._replace(presence=found.presence + 2)
+
+
+class Endless(Finder):
+    """Breaks the contract: a box without an end."""
+
+    def locate(self, x: Tensor) -> Location:
+        found = super().locate(x)
+        return found._replace(box=found.box / 0)
+
+
+class Sharing(Finder):
+    """Keeps the contract, but its boxes are shares of the canvas."""
+
+    def locate(self, x: Tensor) -> Location:
+        found = super().locate(x)
+        return found._replace(box=found.box / x.shape[-1])
 
 
 class Blinking(Reader):

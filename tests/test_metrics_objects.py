@@ -23,6 +23,7 @@ from reprise.metrics.decompositions import Decompositions, effective_components,
 from reprise.metrics.detections import TRUE
 from reprise.metrics.detections import Detections as Overlay
 from reprise.metrics.matched_objects import MatchedObjects
+from reprise.metrics.presence import Presence
 from reprise.metrics.reconstructions import COLOUR
 from reprise.metrics.what_classification import WhatClassification, gather, nearest_objects
 
@@ -299,7 +300,8 @@ def test_data_that_do_not_say_what_is_there_are_refused(how: Metric) -> None:
         measure(how, Oracle(), Blank())
 
 
-def test_locations_of_the_wrong_shape_or_without_numbers_are_refused() -> None:
+@pytest.mark.parametrize("how", [AveragePrecision(), Presence()])
+def test_locations_of_the_wrong_shape_or_without_numbers_are_refused(how: Metric) -> None:
     class Flat(Oracle):
         def locate(self, x: Tensor) -> Location:
             found = super().locate(x)
@@ -310,12 +312,32 @@ def test_locations_of_the_wrong_shape_or_without_numbers_are_refused() -> None:
             found = super().locate(x)
             return found._replace(box=found.box * float("nan"))
 
-    with pytest.raises(ContractError, match=r"Flat.locate must return box \(B, O, 4\)"):
-        measure(AveragePrecision(), Flat())
+    class Fewer(Oracle):
+        def locate(self, x: Tensor) -> Location:
+            found = super().locate(x)
+            return found._replace(presence=found.presence[:, :3])
+
+    class Logits(Oracle):
+        def locate(self, x: Tensor) -> Location:
+            found = super().locate(x)
+            return found._replace(presence=found.presence.logit())
+
+    class Pair(Oracle):
+        def locate(self, x: Tensor) -> Location:
+            return super().locate(x)[:2]  # type: ignore[return-value]
+
+    for refused, message in {
+        Flat: r"Flat.locate must return box \(B, O, 4\)",
+        Fewer: r"got box \(60, 10, 4\), presence \(60, 3\) and what .* for 60 images",
+        Logits: r"Logits.locate\(x\).presence must lie in \[0, 1\]; it goes from 2.2 to 2.2",
+        Pair: "Pair.locate returned tuple; expected a Location of tensors",
+    }.items():
+        with pytest.raises(ContractError, match=message):
+            measure(how, refused())
     with pytest.raises(
         FloatingPointError, match=r"Diverged.locate gives numbers that are not finite"
     ):
-        measure(AveragePrecision(), Diverged())
+        measure(how, Diverged())
 
 
 # z^what classification.

@@ -40,6 +40,7 @@ def test_models_are_found() -> None:
 def test_a_model_keeps_the_contract(name: str) -> None:
     findings = list(check_model(model(name)))
     assert "state: all of it is in state_dict" in findings
+    assert not any("every box" in finding for finding in findings)  # boxes are in pixels
 
 
 def test_a_visitor_is_checked_like_a_resident() -> None:
@@ -96,6 +97,29 @@ def test_the_capabilities_of_a_reading_model_are_checked(name: str, slots: int |
 def test_a_broken_capability_is_named(broken: str, message: str) -> None:
     with pytest.raises(ContractError, match=message):
         list(check_model(model(f"laboratory:{broken}")))
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            "Miscounting",
+            r"got box \(2, 2, 4\), presence \(2, 1\) and what \(2, 2, 3\) for 2 images",
+        ),
+        ("Boasting", r"Boasting\.locate\(x\)\.presence must lie in \[0, 1\]; it goes from 2"),
+        ("Endless", r"Endless\.locate\(x\)\.box is not finite"),
+    ],
+)
+def test_objects_that_are_not_well_located_are_named(broken: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        list(check_model(model(f"laboratory:{broken}")))
+
+
+def test_boxes_in_shares_of_the_canvas_are_pointed_out_and_not_refused() -> None:
+    """Nothing forbids objects of one pixel; they are seldom what is meant."""
+    pixels, shares = (list(check_model(model(f"laboratory:{n}"))) for n in ("Finder", "Sharing"))
+    assert pixels[-1] == "Locates: 2 objects"
+    assert shares[-1].startswith("Locates: 2 objects; but every box lies in [0, 1]")
 
 
 @pytest.mark.parametrize(
