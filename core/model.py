@@ -141,6 +141,7 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
     @abc.abstractmethod
     def __init__(self, config: Any, data: DatasetInfo) -> None:
         super().__init__()
+        self._image_shape = data.shape
 
     @classmethod
     @abc.abstractmethod
@@ -196,12 +197,12 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
     @final
     def sample(self, n: int) -> Tensor:
         """n images from the prior: (n, C, H, W) in [0, 1]."""
-        return self._images(self.decode(self.prior(n)), n).clamp(0, 1)
+        return self._images(self.decode(self.prior(n)), (n, *self._image_shape)).clamp(0, 1)
 
     @final
     def reconstruct(self, x: Tensor) -> Tensor:
         """Mean image of one posterior draw: (B, C, H, W) in [0, 1]."""
-        return self._images(self.decode(self.infer(x)), len(x)).clamp(0, 1)
+        return self._images(self.decode(self.infer(x)), tuple(x.shape)).clamp(0, 1)
 
     def _weights(self, x: Tensor, particles: int) -> Tensor:
         """`log_weights`, whose axes must not be swapped without a word: a mean over the wrong one is a number, too."""
@@ -214,10 +215,10 @@ class GenerativeModel(nn.Module, abc.ABC, Generic[Z]):
             )
         return found
 
-    def _images(self, found: Tensor, n: int) -> Tensor:
-        if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != n:
+    def _images(self, found: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if not isinstance(found, Tensor) or tuple(found.shape) != shape:
             raise ContractError(
-                f"{type(self).__name__}.decode returned {_described(found)}; expected shape ({n}, C, H, W)"
+                f"{type(self).__name__}.decode returned {_described(found)}; expected shape {shape}"
             )
         return found
 

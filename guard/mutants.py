@@ -138,8 +138,8 @@ MUTANTS: tuple[Mutant, ...] = (
     # What is drawn and what is not.
     Mutant(
         "samples are not clamped", "core/model.py",
-        "return self._images(self.decode(self.prior(n)), n).clamp(0, 1)",
-        "return self._images(self.decode(self.prior(n)), n)",
+        "return self._images(self.decode(self.prior(n)), (n, *self._image_shape)).clamp(0, 1)",
+        "return self._images(self.decode(self.prior(n)), (n, *self._image_shape))",
     ),
     Mutant(
         "boxes are drawn where their mean is asked for", "models/gnm/__init__.py",

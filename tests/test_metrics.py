@@ -273,6 +273,18 @@ def test_weights_of_the_wrong_shape_break_the_contract() -> None:
         measure(LogMarginal(particles=5), Transposed())
 
 
+def test_images_of_another_size_than_the_datas_break_the_contract() -> None:
+    class Cropped(Fake):
+        def decode(self, z: FakeLatents) -> Tensor:
+            return super().decode(z)[..., 1:, 1:]
+
+    shapes = rf"\({{}}, 1, {SIDE - 1}, {SIDE - 1}\); expected shape \({{}}, 1, {SIDE}, {SIDE}\)"
+    with pytest.raises(ContractError, match="Cropped.decode .*" + shapes.format(3, 3)):
+        Cropped().sample(3)
+    with pytest.raises(ContractError, match="Cropped.decode .*" + shapes.format(5, 5)):
+        Cropped().reconstruct(torch.rand(5, 1, SIDE, SIDE))
+
+
 def test_the_likelihood_says_how_the_model_was_asked_to_score() -> None:
     measured = measure(LogMarginal(particles=3), Fake(), Bars(test=4))
     assert measured.dialect == "presence=discrete sigma=0.5"
