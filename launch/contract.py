@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,7 +34,7 @@ from ..core.model import (
 )
 from ..core.randomness import seeded
 from ..core.spec import Spec
-from ..training.engine import choose, computing
+from ..training.engine import Optimizer, choose, computing
 
 # Data that a model may be made for, the smallest first; a model need fit one of them only.
 KINDS = (
@@ -162,6 +163,14 @@ def _behaviour(
     yield "loss: the same under the same seed"
     optimizer.step()
 
+    def update(of: GenerativeModel[Any], by: Optimizer, step: float) -> dict[str, Any]:
+        """The loss and its terms before, and all state after."""
+        at = torch.tensor(step)
+        with seeded(2):
+            terms = _call(cls, "loss", engine.update, of.train(), by, x, at, training.clip_norm)
+        return {**terms, **of.state_dict()}
+
+    update(model, optimizer, 1.0)
     model.eval()
     with torch.no_grad():
         weights = _seeded(cls, "log_weights", model.log_weights, x, PARTICLES)
@@ -185,7 +194,18 @@ def _behaviour(
                 f"{name}.log_weights differs after its state_dict was loaded into a new {name}; "
                 "state that training changes must be a parameter or a buffer"
             )
-        yield "state: all of it is in state_dict"
+    resumed = engine.optimizer(other, training)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    there, here = update(model, optimizer, 2.0), update(other, resumed, 2.0)
+    for key, found in there.items():
+        if isinstance(found, Tensor) and (key not in here or not torch.equal(found, here[key])):
+            raise ContractError(
+                f"{name}.loss: an update gives another {key} after its state_dict was loaded into a new {name}; "
+                "state that training changes must be a parameter or a buffer"
+            )
+    yield "state: all of it is in state_dict"
+    model.eval()
+    with torch.no_grad():
         yield from _capabilities(cls, model, x)
 
 

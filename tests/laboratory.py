@@ -170,6 +170,50 @@ class Forgetful(Sketch):
         return super().log_weights(x, particles) + self.steps
 
 
+class Cooling(Sketch):
+    """Breaks the contract: training changes a number that its loss alone knows."""
+
+    def __init__(self, config: SketchConfig, data: DatasetInfo) -> None:
+        super().__init__(config, data)
+        self.temperature = 1.0
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        self.temperature *= 0.9
+        loss, terms = super().loss(x, step)
+        return loss * self.temperature, terms
+
+
+class Steering(Sketch):
+    """Breaks the contract: training changes a number that its gradients alone know."""
+
+    def __init__(self, config: SketchConfig, data: DatasetInfo) -> None:
+        super().__init__(config, data)
+        self.pull = 1.0
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        self.pull *= 0.9
+        loss, terms = super().loss(x, step)
+        pulled = self.decoder.bias.sum() * self.pull
+        return loss + pulled - pulled.detach(), terms
+
+
+class Drifting(Sketch):
+    """Breaks the contract: training changes a number that one of its buffers alone knows."""
+
+    mean: Tensor
+
+    def __init__(self, config: SketchConfig, data: DatasetInfo) -> None:
+        super().__init__(config, data)
+        self.register_buffer("mean", torch.zeros(()))
+        self.decay = 0.9
+
+    def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, terms = super().loss(x, step)
+        self.mean.lerp_(loss.detach(), self.decay)
+        self.decay *= 0.9
+        return loss, terms
+
+
 class Raising(Sketch):
     """Breaks the contract: decode raises."""
 

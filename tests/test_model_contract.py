@@ -53,6 +53,9 @@ def test_a_visitor_is_checked_like_a_resident() -> None:
         ("Mute", r"Mute\.log_weights\(x, 3\) has shape \(2,\); expected \(3, 2\)"),
         ("Unfinished", "Unfinished lacks decode, infer"),
         ("Forgetful", r"Forgetful\.log_weights differs after its state_dict was loaded"),
+        ("Cooling", r"Cooling\.loss: an update gives another loss after its state_dict was loaded"),
+        ("Steering", "an update gives another gradient_norm after its state_dict was loaded"),
+        ("Drifting", "an update gives another mean after its state_dict was loaded"),
         (
             "Raising",
             r"Raising\.decode raised RuntimeError: no paint left .*laboratory\.py, line \d+",
