@@ -363,11 +363,10 @@ def _tell_broken(plans: Sequence[Plan]) -> int:
 
 def _tell_precision(todo: Plan, workspace: Workspace, arguments: argparse.Namespace) -> None:
     """Say which cells stay as they are though they were trained in another precision than the one asked for."""
-    path = workspace.results(todo.tier, todo.name, arguments.shard)
     asked = {planned.id for planned in todo.cells}
     others = Counter(
         row.precision
-        for row in (results.read(path, ResultRow) if path.exists() else [])
+        for row in results.rows_of(workspace, todo.tier, todo.name, arguments.shard)
         if row.cell in asked and row.status == "ok" and not row.untrained
     )
     for precision, count in others.items():
