@@ -158,6 +158,33 @@ def _slope_of(y, curved):
     return lambda y, curved: min(y, F32(0)) + F32(1)
 
 
+def _kept(active, x, i, r, t, curved):
+    raise NotImplementedError
+
+
+@overload(_kept, inline="always")
+def _kept_of(active, x, i, r, t, curved):
+    """The activation of x, once more: an exponential was kept in `active`; what ReLU does costs less than memory."""
+    if isinstance(curved, types.NoneType):
+        return lambda active, x, i, r, t, curved: _activated(_read(x, i, r, t), curved)
+    return lambda active, x, i, r, t, curved: active[r, t]
+
+
+def _keep(active, r, t, y, curved):
+    raise NotImplementedError
+
+
+@overload(_keep, inline="always")
+def _keep_of(active, r, t, y, curved):
+    if isinstance(curved, types.NoneType):
+        return lambda active, r, t, y, curved: None
+
+    def keep(active, r, t, y, curved):
+        active[r, t] = y
+
+    return keep
+
+
 @njit(inline="always")
 def _scratch(length):
     """Room for so many floats that begins with a cache line: a vector across two costs twice."""
@@ -184,7 +211,7 @@ def _forward(x, gain, shift, out, moments, channels, eps, curved):
         for r in range(rows):
             for t in range(length):
                 y = _activated(_read(x, i, r, t), curved)
-                active[r, t] = y
+                _keep(active, r, t, y, curved)
                 y -= origin
                 total[t] += y
                 square[t] += y * y
@@ -203,7 +230,8 @@ def _forward(x, gain, shift, out, moments, channels, eps, curved):
             offset[t] = shift[t] - moments[i, 0, g] * scale[t]
         for r in range(rows):
             for t in range(length):
-                _write(out, i, r, t, active[r, t] * scale[t] + offset[t])
+                y = _kept(active, x, i, r, t, curved)
+                _write(out, i, r, t, y * scale[t] + offset[t])
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -227,7 +255,7 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved)
         for r in range(rows):
             for t in range(length):
                 y = _activated(_read(x, i, r, t), curved)
-                active[r, t] = y
+                _keep(active, r, t, y, curved)
                 d = _read(grad, i, r, t)
                 sum_grad[t] += d
                 sum_product[t] += d * (y - mean[t])
@@ -245,7 +273,7 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved)
             scale[t] *= gain[t]
         for r in range(rows):
             for t in range(length):
-                y = active[r, t]
+                y = _kept(active, x, i, r, t, curved)
                 d = scale[t] * _read(grad, i, r, t) - constant[t] - slope[t] * y
                 _write(of_x, i, r, t, d * _slope(y, curved))
 

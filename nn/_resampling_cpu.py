@@ -53,6 +53,48 @@ def _row(source, first, share, row, slope):
             row[j + 1] = source[first, j] + share * slope[j + 1]
 
 
+@njit(inline="always")
+def _of_positions(row, slope, first, share, x0, x1, grad, of_x):
+    """Adds to the gradients of a row's positions, along it; returns that of its height."""
+    along = F32(0)
+    for k in range(x0, x1):
+        left, below = row[first[k] + 1], slope[first[k] + 1]
+        of_x[k] += grad[k] * (row[first[k] + 2] - left)
+        along += grad[k] * (below + share[k] * (slope[first[k] + 2] - below))
+    return along
+
+
+@njit(inline="always")
+def _of_pixels(first, share, x0, x1, grad, of_row, first_y, share_y, of_source):
+    """Adds to the gradients of the source's pixels (G, G) what a row at this height knows of them."""
+    size = of_source.shape[0]
+    of_row[:] = 0
+    for k in range(x0, x1):
+        later = share[k] * grad[k]
+        of_row[first[k] + 1] += grad[k] - later
+        of_row[first[k] + 2] += later
+    if first_y >= 0:
+        for j in range(size):
+            of_source[first_y, j] += (F32(1) - share_y) * of_row[j + 1]
+    if first_y + 1 < size:
+        for j in range(size):
+            of_source[first_y + 1, j] += share_y * of_row[j + 1]
+
+
+@njit(inline="always")
+def _of_box(scale, shift, axis, size, begin, end, of_position, of_scale, of_shift):
+    """Adds to the gradients of a box along one axis: position = (((pixel - shift) / scale + 1) size - 1) / 2."""
+    scale, shift = scale[axis] + F32(1e-15), shift[axis]
+    total, moment = F32(0), F32(0)
+    for i in range(begin, end):
+        pixel = F32(i * 2 + 1) / F32(len(of_position)) - F32(1)
+        total += of_position[i]
+        moment += of_position[i] * (pixel - shift)
+    half = F32(size) / (F32(2) * scale)
+    of_shift[axis] -= half * total
+    of_scale[axis] -= half * moment / scale
+
+
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _forward(source, scale, shift, out):
     """Adds to out what each box shows of its source."""
@@ -99,39 +141,21 @@ def _backward(source, scale, shift, grad, of_source, of_scale, of_shift):
                 g = grad[b, min(o, outs - 1), c]
                 for i in range(y0, y1):
                     _row(source[b, s, c], first_y[i], share_y[i], row, slope)
-                    along = F32(0)
-                    for k in range(x0, x1):
-                        left, below = row[first_x[k] + 1], slope[first_x[k] + 1]
-                        of_x[k] += g[i, k] * (row[first_x[k] + 2] - left)
-                        along += g[i, k] * (below + share_x[k] * (slope[first_x[k] + 2] - below))
-                    of_y[i] += along
+                    of_y[i] += _of_positions(row, slope, first_x, share_x, x0, x1, g[i], of_x)
                     if wanted:
-                        of_row[:] = 0
-                        for k in range(x0, x1):
-                            later = share_x[k] * g[i, k]
-                            of_row[first_x[k] + 1] += g[i, k] - later
-                            of_row[first_x[k] + 2] += later
-                        if first_y[i] >= 0:
-                            for j in range(size):
-                                of_source[b, s, c, first_y[i], j] += (F32(1) - share_y[i]) * of_row[
-                                    j + 1
-                                ]
-                        if first_y[i] + 1 < size:
-                            for j in range(size):
-                                of_source[b, s, c, first_y[i] + 1, j] += share_y[i] * of_row[j + 1]
-            # position = (((pixel - shift) / scale + 1) size - 1) / 2
-            for axis in range(2):
-                begin, end = (x0, x1) if axis == 0 else (y0, y1)
-                of_position = of_x if axis == 0 else of_y
-                scale_, shift_ = scale[b, o, axis] + F32(1e-15), shift[b, o, axis]
-                total, moment = F32(0), F32(0)
-                for i in range(begin, end):
-                    pixel = F32(i * 2 + 1) / F32(side) - F32(1)
-                    total += of_position[i]
-                    moment += of_position[i] * (pixel - shift_)
-                half = F32(size) / (F32(2) * scale_)
-                of_shift[b, o, axis] -= half * total
-                of_scale[b, o, axis] -= half * moment / scale_
+                        _of_pixels(
+                            first_x,
+                            share_x,
+                            x0,
+                            x1,
+                            g[i],
+                            of_row,
+                            first_y[i],
+                            share_y[i],
+                            of_source[b, s, c],
+                        )
+            _of_box(scale[b, o], shift[b, o], 0, size, x0, x1, of_x, of_scale[b, o], of_shift[b, o])
+            _of_box(scale[b, o], shift[b, o], 1, size, y0, y1, of_y, of_scale[b, o], of_shift[b, o])
 
 
 # 2 to 7: B, O, boxes per source (O or 1), C, G, S, and O or 1 of out; from 9: addresses.

@@ -63,7 +63,8 @@ class SubPixelStack(nn.Sequential):
     final_plain: the last layer has neither activation nor normalisation.
 
     Layers with kernel 1 act on every pixel alone. A run of them is computed as matrix products over pixels in whatever
-    order the factors leave them, with one rearrangement at its end; calling the modules in turn gives the same numbers.
+    order the factors leave them, with one rearrangement at its end. Everywhere the channels are computed in the order
+    in which PixelShuffle can move whole pixels. Calling the modules in turn gives the same numbers.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class SubPixelStack(nn.Sequential):
             if pointwise:
                 x = _pointwise(x, run)
             else:
-                for _, stage in run:
-                    x = in_order(stage, x)
+                for up, stage in run:
+                    x = in_order(stage, x) if up == 1 else _upscaled(x, up, stage)
         return x
 
 
@@ -102,31 +103,60 @@ def _pointwise(x: Tensor, layers: Sequence[tuple[int, Sequence[nn.Module]]]) -> 
     # (B, C, P, 1) in channels-last memory: pixels ordered by (h, w, u_1, u_1, u_2, u_2, ...)
     x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
     for up, (convolution, *others) in layers:
-        assert isinstance(convolution, nn.Conv2d)
-        assert convolution.bias is not None
-        # PixelShuffle numbers the outputs (f, i, j); here the pixels (i, j) that a pixel becomes come first
-        weight = convolution.weight.view(-1, up * up, x.shape[1]).transpose(0, 1)
-        bias = convolution.bias.view(-1, up * up).T
-        x = F.conv2d(x, weight.reshape(-1, x.shape[1], 1, 1), bias.flatten())
+        x = F.conv2d(x, *_pixel_by_pixel(convolution, up))
         x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1] // (up * up)).permute(0, 3, 1, 2)
-        x = in_order([module for module in others if not isinstance(module, nn.PixelShuffle)], x)
+        x = in_order(_without_shuffle(others), x)
     factors = [up for up, _ in layers for _ in range(2)]
     rows, columns = range(3, len(factors) + 3, 2), range(4, len(factors) + 3, 2)
     nested = (batch, height, width, *factors)
-    pixels = _Permuted.apply(x.permute(0, 2, 3, 1), nested, (0, 1, *rows, 2, *columns))  # type: ignore[no-untyped-call]
+    pixels = _permuted(x.permute(0, 2, 3, 1), nested, (0, 1, *rows, 2, *columns))
     scale = math.prod(factors[::2])
     image: Tensor = pixels.reshape(batch, height * scale, width * scale, -1).permute(0, 3, 1, 2)
     return image
 
 
+def _upscaled(x: Tensor, up: int, stage: Sequence[nn.Module]) -> Tensor:
+    """One sub-pixel layer, whatever its kernel: (B, C, H, W) -> (B, C', u H, u W)."""
+    convolution, *others = stage
+    assert isinstance(convolution, nn.Conv2d)
+    x = F.conv2d(x, *_pixel_by_pixel(convolution, up), padding=convolution.padding)
+    batch, channels, height, width = x.shape
+    # of every row of pixels (w, i, j): all of its i that make one row of the result
+    rows = _permuted(x.permute(0, 2, 3, 1), (batch * height, width, up), (0, 2, 1))
+    image = rows.view(batch, height * up, width * up, channels // (up * up)).permute(0, 3, 1, 2)
+    return in_order(_without_shuffle(others), image)
+
+
+def _pixel_by_pixel(convolution: nn.Module, up: int) -> tuple[Tensor, Tensor]:
+    """Its weight and bias, outputs numbered (i, j, f) where PixelShuffle has (f, i, j)."""
+    assert isinstance(convolution, nn.Conv2d)
+    assert convolution.bias is not None
+    weight, bias = (
+        p.unflatten(0, (-1, up * up)).transpose(0, 1)
+        for p in (convolution.weight, convolution.bias)
+    )
+    return weight.flatten(0, 1), bias.flatten()
+
+
+def _without_shuffle(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    return [module for module in modules if not isinstance(module, nn.PixelShuffle)]
+
+
+def _permuted(x: Tensor, shape: tuple[int, ...], order: tuple[int, ...]) -> Tensor:
+    """x.view(*shape, C).permute(*order, -1), contiguous: pixels in another order, their channels kept together."""
+    moved: Tensor = _Permuted.apply(x, shape, order)  # type: ignore[no-untyped-call]
+    return moved
+
+
 class _Permuted(torch.autograd.Function):
-    """x.view(*shape, C).permute(*order, -1), contiguous. A pair of bf16 travels as one float: half the work."""
+    """A pair of bf16 travels as one float: half the work."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shape: tuple[int, ...], order: tuple[int, ...]) -> Tensor:
         ctx.before, ctx.order = x.shape, order
-        paired = x.element_size() < 4 and x.shape[-1] % 2 == 0
-        wide = (x.contiguous().view(torch.float32) if paired else x).reshape(*shape, -1)
+        pixels = x.reshape(math.prod(shape), -1).contiguous()
+        paired = x.element_size() < 4 and pixels.shape[1] % 2 == 0
+        wide = (pixels.view(torch.float32) if paired else pixels).view(*shape, -1)
         moved = wide.permute(*order, len(order)).contiguous()
         return moved.view(x.dtype) if paired else moved
 
@@ -134,8 +164,7 @@ class _Permuted(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inverse = tuple(ctx.order.index(i) for i in range(len(ctx.order)))
-        back = _Permuted.apply(grad, grad.shape[:-1], inverse)  # type: ignore[no-untyped-call]
-        return back.reshape(ctx.before), None, None
+        return _permuted(grad, grad.shape[:-1], inverse).reshape(ctx.before), None, None
 
 
 def in_order(modules: Iterable[nn.Module], x: Tensor) -> Tensor:

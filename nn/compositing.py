@@ -10,11 +10,13 @@ Pasting is linear and a weight is one number per object, so that weight_o mask_o
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .resampling import possible
 from .spatial_transformer import interpolation
 
 EMPTY = 1e-15  # where no object is, shares are 0 / EMPTY
@@ -31,11 +33,6 @@ def straight_through_clamp(x: Tensor, low: float, high: float) -> Tensor:
     return x + (x.clamp(low, high) - x).detach()
 
 
-def in_rows(glimpse: Tensor) -> Tensor:
-    """The same values (..., C, G, G), laid out in memory as (..., G, C, G), as `composite` needs them."""
-    return glimpse.transpose(-3, -2).contiguous().transpose(-3, -2)
-
-
 def composite(
     glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
 ) -> tuple[Tensor, Tensor]:
@@ -43,6 +40,10 @@ def composite(
 
     The glimpse's last channel is its mask. weight: (B, O). scale, shift: (B, O, 2), as in `paste`.
     """
+    if possible(glimpse, scale):
+        inputs = (part.float() for part in (glimpse, weight, scale, shift))
+        foreground, mask = _CompiledComposite.apply(*inputs, canvas)  # type: ignore[no-untyped-call]
+        return foreground, mask
     size = glimpse.shape[-1]
     a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)  # (B, O, canvas, G)
     a_y = interpolation(scale[..., 1], shift[..., 1], canvas, size)
@@ -109,6 +110,39 @@ class _Composite(torch.autograd.Function):
             window.put(of_pasted.mT @ half.flatten(2, 3), found[2][some], window.left)
             window.put(of_half @ g.flatten(3).mT, found[3][some], window.top)
         return found[0], found[1], found[2], found[3]
+
+
+class _CompiledComposite(torch.autograd.Function):
+    """`composite` pixel by pixel, where a box is; all fp32. In autograd's hands: the inputs and three canvases."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
+    ) -> tuple[Tensor, Tensor]:
+        given = [part.contiguous() for part in (glimpse, weight, scale, shift)]
+        colours = glimpse.shape[2] - 1
+        foreground, mask, answers = (
+            glimpse.new_zeros(len(glimpse), channels, canvas, canvas)
+            for channels in (colours, 1, 1)
+        )
+        _compiled().forward(*given, foreground, mask, answers)
+        ctx.save_for_backward(*given, foreground, answers)
+        return foreground, mask
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_foreground: Tensor, of_mask: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        found = [torch.zeros_like(part) for part in saved[:4]]
+        _compiled().backward(*saved, of_foreground.contiguous(), of_mask.contiguous(), *found)
+        return *found, None
+
+
+@lru_cache
+def _compiled() -> Any:
+    from . import _compositing_cpu
+
+    return _compositing_cpu
 
 
 def _paste(glimpse: Tensor, a_x: Tensor, a_y: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,3 +46,14 @@ def test_a_sub_pixel_stack_is_its_modules_in_turn(
     plain = with_gradients(plainly(stack), x, stack)
     for ours, theirs in zip(fast, plain, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_a_map_of_one_pixel_is_enlarged_in_bf16_too() -> None:
+    """Memory of one pixel has strides that say nothing."""
+    stack = SubPixelStack(6, [Layer(1, 8, 4), Layer(3, 4, 2)]).bfloat16()
+    drawn_anew(stack)
+    x = torch.randn(3, 6, 1, 1).bfloat16()
+    found = stack(x)
+    exact = plainly(stack.double())(x.double())
+    assert found.shape == (3, 4, 8, 8)
+    assert (found - exact).norm() < 0.02 * exact.norm()

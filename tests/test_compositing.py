@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from reprise.nn import compositing
-from reprise.nn.compositing import composite, in_rows, straight_through_clamp
+from reprise.nn.compositing import composite, straight_through_clamp
+from reprise.nn.fused import kernels
 
 from .straightforward import paste_literally
 
@@ -68,10 +69,39 @@ def test_compositing_is_the_sum_that_algorithm_2_writes_with_its_gradients(
     assert torch.eq(results[1][1], 0).any()  # pixels where no object is
 
 
-def test_where_no_object_is_there_is_nothing() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_compiled_it_is_the_same(threads: int) -> None:
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    torch.manual_seed(0)
+    results, given = [], [part.float() for part in scene()]
+    before = torch.get_num_threads()
+    torch.set_num_threads(
+        threads
+    )  # of three images: more than each, fewer, and more threads than images
+    for compiled in (False, True):
+        inputs = [part.to(torch.float32 if compiled else torch.float64) for part in given]
+        inputs = [part.clone().requires_grad_() for part in inputs]
+        with kernels(compiled):
+            foreground, mask = ours(*inputs)
+        assert ("Compiled" in type(foreground.grad_fn).__name__) == compiled
+        weight = torch.linspace(-3, 3, foreground.numel()).view_as(foreground).cos()
+        ((foreground * weight).sum() + (mask.square() * weight[:, :1]).sum()).backward()
+        results.append([foreground.detach(), mask.detach(), *(part.grad for part in inputs)])
+    torch.set_num_threads(before)
+    for exact, found in zip(*results, strict=True):
+        assert exact is not None
+        assert found is not None
+        assert (exact - found).norm() <= 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_where_no_object_is_there_is_nothing(compiled: bool) -> None:
     """And no gradient that is not finite, although shares are 0 / 1e-15 there."""
+    if compiled:
+        pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
     glimpse, weight, scale, shift = (part.float().requires_grad_() for part in scene())
-    foreground, mask = composite(glimpse, weight, scale, shift, SIDE)
+    with kernels(compiled):
+        foreground, mask = composite(glimpse, weight, scale, shift, SIDE)
     nobody = torch.eq(mask, 0).expand_as(foreground)
     assert nobody.any()
     assert (foreground[nobody] == 0).all()
@@ -92,8 +122,8 @@ def test_the_nearer_object_hides_the_other() -> None:
 
 def test_memory_order_changes_no_value() -> None:
     glimpse, weight, scale, shift = scene()
-    assert torch.equal(in_rows(glimpse), glimpse)
-    foreground, _ = ours(in_rows(glimpse), weight, scale, shift)
+    in_rows = glimpse.transpose(2, 3).contiguous().transpose(2, 3)
+    foreground, _ = ours(in_rows, weight, scale, shift)
     assert torch.equal(foreground, ours(glimpse, weight, scale, shift)[0])
 
 

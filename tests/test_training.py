@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -372,3 +374,37 @@ def test_settings_of_torch_are_as_before_once_an_engine_has_computed(
     with engine.computing(CPU):
         assert [getattr(cudnn, name) for name in names] == [True, False, False]
     assert [getattr(cudnn, name) for name in names] == [before] * 3
+
+
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE.exists() or "[never]" in HUGE.read_text(), reason="this kernel has no huge pages"
+)
+def test_what_a_worker_computes_on_lies_in_huge_pages_and_freed_memory_is_kept() -> None:
+    """An activation of 64 MiB, made, forgotten and made again, costs no new page."""
+    work = """
+import re, resource, torch
+from reprise.training.engine import keep_freed_memory
+assert keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(2):
+    x = torch.ones(16 << 20)
+    del x
+before = faults()
+x = torch.ones(16 << 20)
+huge = sum(map(int, re.findall(r"AnonHugePages: +(\\d+)", open("/proc/self/smaps").read())))
+print(faults() - before, huge)
+"""
+    here = str(Path(engine.__file__).parents[2])
+    told = subprocess.run(
+        [sys.executable, "-c", work],
+        env={**os.environ, "PYTHONPATH": here},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    faults, huge = map(int, told.stdout.split())
+    assert faults < 1000, "of 16,384 pages of 4 KiB"
+    assert huge > 32 << 10, "KiB: half of it at least"

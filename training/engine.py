@@ -31,6 +31,10 @@ Precision = Literal["fp32", "bf16"]
 """fp32: IEEE single precision throughout, TF32 off. bf16: torch's autocast; parameters and optimiser stay fp32."""
 
 
+ROOM = 2 << 30
+"""Bytes of a worker's heap that are huge pages as it grows into them."""
+
+
 class Several:
     """Optimisers of several kinds as one: what the loop asks of torch's, asked of each in turn.
 
@@ -296,4 +300,20 @@ def keep_freed_memory() -> bool:
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 << 20), (M_ARENA_MAX, 1))
     accepted = [mallopt(parameter, value) == 1 for parameter, value in settings]
+    _in_huge_pages(ROOM)
     return all(accepted)
+
+
+def _in_huge_pages(size: int) -> None:
+    """Let the next `size` bytes of the heap be made of pages of 2 MiB, where the kernel has them for who asks.
+
+    The heap grows by so much and is empty again: addresses, not memory. Does nothing where that is not to be had.
+    """
+    libc, MADV_HUGEPAGE, page = ctypes.CDLL(None), 14, os.sysconf("SC_PAGE_SIZE")
+    libc.malloc.restype = ctypes.c_void_p
+    block = libc.malloc(ctypes.c_size_t(size))
+    if block is None:
+        return
+    start = -(-block // page) * page
+    libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(block + size - start), MADV_HUGEPAGE)
+    libc.free(ctypes.c_void_p(block))

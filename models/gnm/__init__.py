@@ -36,7 +36,7 @@ from ...core.model import (
 )
 from ...nn.active import Active
 from ...nn.blocks import Layer, SubPixelStack, image_encoder
-from ...nn.compositing import EMPTY, composite, in_rows, shares, straight_through_clamp
+from ...nn.compositing import EMPTY, composite, shares, straight_through_clamp
 from ...nn.distributions import Gaussian, image_log_prob, linear
 from ...nn.spatial_transformer import paste, paste_sum
 from ...nn.structdraw import GRID, Drawing, StructDRAW
@@ -160,7 +160,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         glimpse = self._glimpses(z).float()  # (B O, C, G, G)
         if not isinstance(c, ArrowConfig):
             return z_pres * glimpse.sigmoid().unflatten(0, z.z_what.shape[:2]), z.z_depth[..., 0]
-        glimpse = in_rows(glimpse).sigmoid().unflatten(0, z.z_what.shape[:2])
+        glimpse = glimpse.sigmoid().unflatten(0, z.z_what.shape[:2])
         colour, mask = glimpse.split([self.data.shape[0], 1], 2)
         if c.curriculum == "boxes" and early is not None:
             mask = torch.where(early, c.mask_value, mask)
