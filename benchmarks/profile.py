@@ -13,12 +13,13 @@ import torch
 from .contest import Work
 
 KINDS = [
+    ("compiled kernels", r"^_(ActivateAndNorm|CompiledComposite|Resample)(Backward)?$"),
     ("convolutions", r"conv"),
     ("matrix products", r"::(mm|bmm|addmm|baddbmm|matmul|linear)$"),
     ("normalisation", r"(group|layer)_norm"),
     ("activations", r"elu|sigmoid|tanh|softplus|threshold|clamp|exp|log"),
     ("sampling grids", r"grid|interp|gather|scatter|index"),
-    ("copies and layout", r"copy|pixel_|cat$|clone|fill|zero|empty|contiguous"),
+    ("copies and layout", r"copy|pixel_|^_Permuted|cat$|clone|fill|zero|empty|contiguous"),
 ]
 STEPS = 5
 

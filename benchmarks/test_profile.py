@@ -14,7 +14,7 @@ from tabulate import tabulate
 from reprise.benchmarks import profile, work
 from reprise.benchmarks.contest import CONTEXT, Contest, Contestant, Work
 
-from .conftest import HERE, Findings
+from .conftest import HERE, Findings, processor
 
 
 def profiled(make: Callable[..., Work], *arguments: Any) -> tuple[float, dict[str, float]]:
@@ -36,7 +36,7 @@ def test_profile(findings: Findings) -> None:
     names = [*(name for name, _ in profile.KINDS), "everything else"]
     rows = [[name, *(round(kinds.get(name, 0.0), 1) for _, kinds in columns.values())] for name in names]  # fmt: skip
     rows.append(["a step, without the profiler", *(round(whole, 1) for whole, _ in columns.values())])  # fmt: skip
-    findings.sections["Where a training step of GNM spends its time (ms)"] = (
+    findings.sections[f"Where a training step of GNM spends its time (ms), on {processor()}"] = (
         "torch's profiler, self time by kind of operation; it slows small operations down, so the parts add up to "
         "more than the whole.\n\n" + tabulate(rows, ["", *columns], "github")
     )
@@ -69,7 +69,7 @@ def test_growth(findings: Findings, request: pytest.FixtureRequest) -> None:
                     contest.work("")
                 times = contest.times()[""]
             measured[axis].append((n, 1e3 * times.median, times.peak / 2**30))
-    if request.config.getoption("--write-results"):
+    if request.config.getoption("--write-results") or request.config.getoption("--update-results"):
         drawn(measured, HERE / "growth.png")
     rows = [
         [axis, n, round(ms, 1), f"{peak:.2f}"]
@@ -77,7 +77,7 @@ def test_growth(findings: Findings, request: pytest.FixtureRequest) -> None:
         for n, ms, peak in found
     ]
     findings.sections["How cost grows"] = (
-        "GNM in bf16 (particles in fp32), one call after three; peak memory is that of the whole process, 0.3 GiB of "
+        f"On {processor()}. GNM in bf16 (particles in fp32), one call after three; peak memory is that of the whole process, 0.3 GiB of "
         "it libraries.\n\n"
         "![time and memory against batch, image side, draw steps, cells and particles](growth.png)\n\n"
         + tabulate(rows, ["axis", "size", "ms", "peak GiB"], "github")
