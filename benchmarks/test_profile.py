@@ -77,8 +77,8 @@ def test_growth(findings: Findings, request: pytest.FixtureRequest) -> None:
         for n, ms, peak in found
     ]
     findings.sections["How cost grows"] = (
-        f"On {processor()}. GNM in bf16 (particles in fp32), one call after three; peak memory is that of the whole process, 0.3 GiB of "
-        "it libraries.\n\n"
+        f"On {processor()}. GNM in bf16 (particles in fp32), one call after three; peak memory is that of the whole "
+        "process, 0.3 GiB of it libraries.\n\n"
         "![time and memory against batch, image side, draw steps, cells and particles](growth.png)\n\n"
         + tabulate(rows, ["axis", "size", "ms", "peak GiB"], "github")
     )

@@ -58,15 +58,20 @@ def test_a_training_step(
 
 
 @pytest.mark.parametrize(
-    ("name", "what", "target"),
+    ("name", "what", "target", "rounds"),
     [
-        ("gnm", "GNM (Arrow room), batch 32", 6.0),
-        ("genesis", "GENESIS, 5 components, batch 32", 8.0),
-        ("space", "SPACE, 4 x 4 cells, 5 components, batch 12", 8.0),
+        ("gnm", "GNM (Arrow room), batch 32", 6.0, ROUNDS),
+        ("genesis", "GENESIS, 5 components, batch 32", 8.0, 3),
+        ("space", "SPACE, 4 x 4 cells, 5 components, batch 12", 8.0, 3),
     ],
 )
 def test_a_training_step_on_colour_images(
-    name: str, what: str, target: float, benchmark: BenchmarkFixture, findings: Findings
+    name: str,
+    what: str,
+    target: float,
+    rounds: int,
+    benchmark: BenchmarkFixture,
+    findings: Findings,
 ) -> None:
     times = contested(
         benchmark,
@@ -76,8 +81,10 @@ def test_a_training_step_on_colour_images(
             Contestant("straightforward", work.their_colour_step, (name,)),
             Contestant("straightforward, same allocator", work.their_colour_step, (name, True)),
         ],
-        3,
-        warm=1,
+        rounds,
+        warm=3
+        if name == "gnm"
+        else 1,  # ours asks for memory in its first two; of the others a step takes 20 s
     )
     theirs, kept = times["straightforward"], times["straightforward, same allocator"]
     for precision in ("bf16", "fp32"):

@@ -10,9 +10,10 @@ foreground (B, C, S, S), mask and answers (B, S, S). Positions and rows are thos
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numba import carray, njit
 
-from ._fused_cpu import FAST, _floats, _run, _share
+from ._fused_cpu import FAST, _floats, _pointer, _read, _run, _scratch, _share, _sigmoid, _write
 from ._resampling_cpu import _of_box, _of_pixels, _of_positions, _positions, _row
 
 F32 = np.float32
@@ -119,6 +120,108 @@ def _backward(
             of_weight[b, o] += of_heavy
             _of_box(scale[b, o], shift[b, o], 0, size, x0, x1, of_x, of_scale[b, o], of_shift[b, o])
             _of_box(scale[b, o], shift[b, o], 1, size, y0, y1, of_y, of_scale[b, o], of_shift[b, o])
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _masked(logits, presence, out):
+    """out (N, C + 1, P) of logits (N, P, C + 1): the last channel's sigmoid times presence, the others' times that."""
+    glimpses, pixels, channels = logits.shape
+    value = _scratch(pixels * channels).reshape(pixels, channels)
+    for n in range(glimpses):
+        _sigmoids(logits, n, value)
+        for p in range(pixels):
+            out[n, channels - 1, p] = presence[n] * value[p, channels - 1]
+        for c in range(channels - 1):
+            for p in range(pixels):
+                out[n, c, p] = value[p, c] * out[n, channels - 1, p]
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _masked_backward(logits, presence, grad, of_logits, of_presence):
+    """Writes the last two."""
+    glimpses, pixels, channels = logits.shape
+    value = _scratch(pixels * channels).reshape(pixels, channels)
+    of_value = _scratch(pixels * channels).reshape(1, pixels, channels)
+    for n in range(glimpses):
+        _sigmoids(logits, n, value)
+        total = F32(0)
+        for p in range(pixels):
+            of_mask = grad[n, channels - 1, p]
+            mask = value[p, channels - 1]
+            for c in range(channels - 1):
+                of_mask += grad[n, c, p] * value[p, c]
+                of_value[0, p, c] = grad[n, c, p] * presence[n] * mask
+            of_value[0, p, channels - 1] = presence[n] * of_mask
+            total += of_mask * mask
+        of_presence[n] = total
+        for p in range(pixels):
+            for c in range(channels):
+                slope = value[p, c] * (F32(1) - value[p, c])
+                _write(of_logits, n, p, c, of_value[0, p, c] * slope)
+
+
+@njit(inline="always")
+def _sigmoids(logits, n, value):
+    """Those of one glimpse (P, C + 1)."""
+    pixels, channels = value.shape
+    flat, given = value.reshape(1, 1, pixels * channels), logits[n].reshape(1, 1, pixels * channels)
+    for i in range(pixels * channels):
+        flat[0, 0, i] = _sigmoid(_read(given, 0, 0, i))
+
+
+# 2 to 4: N, P, C + 1; from 5: addresses.
+
+
+@njit(inline="always")
+def _masked_share(call, logits):
+    _, _, first, last = _share(call)
+    presence, out = _floats(call[6], call[2]), _floats(call[7], (call[2], call[4], call[3]))
+    _masked(logits[first:last], presence[first:last], out[first:last])
+
+
+@njit(inline="always")
+def _masked_backward_share(call, logits, of_logits):
+    _, _, first, last = _share(call)
+    presence, grad = _floats(call[6], call[2]), _floats(call[7], (call[2], call[4], call[3]))
+    of_presence = _floats(call[9], call[2])
+    _masked_backward(
+        logits[first:last], presence[first:last], grad[first:last], of_logits[first:last], of_presence[first:last]
+    )  # fmt: skip
+
+
+def _masked_fp32(data):
+    call = carray(data, 9, np.int64)
+    _masked_share(call, _floats(call[5], (call[2], call[3], call[4])))
+
+
+def _masked_bf16(data):
+    call = carray(data, 9, np.int64)
+    _masked_share(call, carray(_pointer(call[5]), (call[2], call[3], call[4]), np.uint16))
+
+
+def _masked_backward_fp32(data):
+    call = carray(data, 11, np.int64)
+    shape = (call[2], call[3], call[4])
+    _masked_backward_share(call, _floats(call[5], shape), _floats(call[8], shape))
+
+
+def _masked_backward_bf16(data):
+    call = carray(data, 11, np.int64)
+    shape = (call[2], call[3], call[4])
+    logits = carray(_pointer(call[5]), shape, np.uint16)
+    _masked_backward_share(call, logits, carray(_pointer(call[8]), shape, np.uint16))
+
+
+def masked(logits, presence, out):
+    """Writes out (N, C + 1, P). Tensors logits (N, P, C + 1), fp32 or bf16, and presence (N,)."""
+    kernel = _masked_bf16 if logits.dtype == torch.bfloat16 else _masked_fp32
+    _run(kernel, list(logits.shape), [logits, presence, out])
+
+
+def masked_backward(logits, presence, grad, of_logits, of_presence):
+    """Writes the last two."""
+    kernel = _masked_backward_bf16 if logits.dtype == torch.bfloat16 else _masked_backward_fp32
+    _run(kernel, list(logits.shape), [logits, presence, grad, of_logits, of_presence])
 
 
 # 2 to 6: B, O, C + 1, G, S; from 7: addresses.

@@ -116,22 +116,38 @@ def _above(context, bits, origin):
 
 
 @njit(inline="always")
-def _expm1(x):
-    """exp(x) - 1 for x <= 0 in fp32: x = n ln 2 + r, |r| <= ln 2 / 2, Taylor's series in r."""
-    x = max(x, F32(-20))  # there it is -1
+def _powers(x, least):
+    """(2 ** n, p), exp(x) = 2 ** n (p + 1), for least <= x <= 0 in fp32.
+
+    x = n ln 2 + r, |r| <= ln 2 / 2; p is Taylor's series in r.
+    """
+    x = max(x, least)
     # added to so large a number, x / ln 2 loses its fraction; the last bits are n + 127, the exponent of 2 ** n
     bits = _bits_of_float(x * F32(1.4426950408889634) + ROUND)
     n = _above(bits, ROUND_BITS)  # FAST would cancel a subtraction of floats
-    r = x - n * F32(0.6931471805599453)
+    r = x - n * F32(0.693359375) + n * F32(2.12194440e-4)  # ln 2 in two parts
     p = F32(1 / 5040)
     p = p * r + F32(1 / 720)
     p = p * r + F32(1 / 120)
     p = p * r + F32(1 / 24)
     p = p * r + F32(1 / 6)
     p = p * r + F32(1 / 2)
-    p = p * r * r + r
-    power = _float_of_bits(bits << U32(23))  # 2 ** n
+    return _float_of_bits(bits << U32(23)), p * r * r + r
+
+
+@njit(inline="always")
+def _expm1(x):
+    """exp(x) - 1 for x <= 0."""
+    power, p = _powers(x, F32(-20))  # there it is -1
     return power * p + (power - F32(1))
+
+
+@njit(inline="always")
+def _sigmoid(x):
+    """1 / (1 + exp(-x)), as precise below as above."""
+    power, p = _powers(-abs(x), F32(-87))
+    e = power * p + power
+    return (F32(1) if x >= F32(0) else e) / (F32(1) + e) if x == x else x
 
 
 def _activated(x, curved):

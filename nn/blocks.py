@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolution import convolved
 from .fused import activate_and_norm, fusible
 
 Activation = Callable[[], nn.Module]
@@ -119,7 +120,7 @@ def _upscaled(x: Tensor, up: int, stage: Sequence[nn.Module]) -> Tensor:
     """One sub-pixel layer, whatever its kernel: (B, C, H, W) -> (B, C', u H, u W)."""
     convolution, *others = stage
     assert isinstance(convolution, nn.Conv2d)
-    x = F.conv2d(x, *_pixel_by_pixel(convolution, up), padding=convolution.padding)
+    x = convolved(x, *_pixel_by_pixel(convolution, up), padding=int(convolution.padding[0]))
     batch, channels, height, width = x.shape
     # of every row of pixels (w, i, j): all of its i that make one row of the result
     rows = _permuted(x.permute(0, 2, 3, 1), (batch * height, width, up), (0, 2, 1))

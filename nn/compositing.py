@@ -33,6 +33,19 @@ def straight_through_clamp(x: Tensor, low: float, high: float) -> Tensor:
     return x + (x.clamp(low, high) - x).detach()
 
 
+def masked(logits: Tensor, presence: Tensor) -> Tensor:
+    """Glimpses as they are pasted: (B, O, C + 1, G, G), (B, O) -> the same shape, fp32 at least.
+
+    The last channel becomes its sigmoid times presence, the mask; the others their sigmoid times the mask.
+    """
+    if possible(logits, presence):
+        return _CompiledMasked.apply(logits, presence.float())  # type: ignore[no-any-return, no-untyped-call]
+    value = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+    colour, mask = value.split([logits.shape[2] - 1, 1], 2)
+    mask = presence[:, :, None, None, None] * mask
+    return torch.cat([mask * colour, mask], 2)
+
+
 def composite(
     glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
 ) -> tuple[Tensor, Tensor]:
@@ -136,6 +149,29 @@ class _CompiledComposite(torch.autograd.Function):
         found = [torch.zeros_like(part) for part in saved[:4]]
         _compiled().backward(*saved, of_foreground.contiguous(), of_mask.contiguous(), *found)
         return *found, None
+
+
+class _CompiledMasked(torch.autograd.Function):
+    """`masked`, in and out of the cache once; in autograd's hands are only its inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, presence: Tensor) -> Tensor:
+        # the decoder's memory: (N, G G, C + 1)
+        pixels = logits.detach().permute(0, 1, 3, 4, 2).contiguous().flatten(2, 3).flatten(0, 1)
+        presence, out = presence.contiguous(), logits.new_empty(logits.shape, dtype=torch.float32)
+        _compiled().masked(pixels, presence, out)
+        ctx.save_for_backward(pixels, presence)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        pixels, presence = ctx.saved_tensors
+        of_pixels, of_presence = torch.empty_like(pixels), torch.empty_like(presence)
+        _compiled().masked_backward(pixels, presence, grad.float().contiguous(), of_pixels, of_presence)  # fmt: skip
+        batch, objects, channels, height, width = grad.shape
+        shaped = of_pixels.view(batch, objects, height, width, channels)
+        return shaped.permute(0, 1, 4, 2, 3), of_presence
 
 
 @lru_cache

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reprise.nn import compositing
-from reprise.nn.compositing import composite, straight_through_clamp
+from reprise.nn.compositing import composite, masked, straight_through_clamp
 from reprise.nn.fused import kernels
 
 from .straightforward import paste_literally
@@ -92,6 +92,49 @@ def test_compiled_it_is_the_same(threads: int) -> None:
         assert exact is not None
         assert found is not None
         assert (exact - found).norm() <= 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_masks_are_the_last_sigmoid_times_presence_and_colours_times_that(
+    dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    """With their gradients, out to where a sigmoid is 0 and 1, and for any number of threads and glimpses."""
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    torch.manual_seed(0)
+    logits = torch.linspace(-95, 95, 5 * 4 * 7 * 7).view(5, 4, 7, 7)[:, :, :, torch.randperm(7)]
+    logits = logits.to(dtype, memory_format=layout).unflatten(0, (5, 1))
+    logits[0, 0, :, 0, :2] = torch.tensor([0.0, -3e-6])
+    presence, grad = torch.rand(5, 1), torch.randn(5, 1, 4, 7, 7)
+    results = []
+    for compiled in (False, True):
+        kind = torch.float32 if compiled else torch.float64
+        given = [(logits if compiled else logits.double()), presence.to(kind)]
+        given = [part.clone().requires_grad_() for part in given]
+        with kernels(compiled):
+            out = masked(*given)
+        assert ("Compiled" in type(out.grad_fn).__name__) == compiled
+        of_logits, of_presence = torch.autograd.grad(out, given, grad.to(kind))
+        assert of_logits.dtype == given[0].dtype
+        results.append([out.detach(), of_logits, of_presence])
+    least = 1e-6 if dtype == torch.float32 else 4e-3  # what bf16 rounds the gradient of logits to
+    for exact, found, near in zip(*results, (1e-6, least, 1e-6), strict=True):
+        assert (found - exact).abs().max() <= near * exact.abs().max()
+    (exact, *_), (found, *_) = results
+    seen = exact > 1e-30
+    assert (found[seen] / exact[seen] - 1).abs().max() < 1e-5, (
+        "small masks are as exact as large ones"
+    )
+
+
+def test_a_logit_that_is_no_number_is_not_swallowed() -> None:
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    logits = torch.zeros(2, 1, 4, 3, 3)
+    logits[1, 0, 2, 1, 1] = torch.nan
+    with kernels(True):
+        out = masked(logits, torch.ones(2, 1))
+    assert out[0].isfinite().all()
+    assert out[1].isnan().any()
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -71,13 +71,15 @@ def test_in_fp32_they_agree_on_the_loss_and_every_gradient(
             engine.place(model), x.to(memory_format=torch.channels_last), 5_000.0
         )
     assert ours.keys() == theirs.keys()
+    # In colour a box's gradient is a small sum of large ones: against fp64 each of the two is off by 1e-4 to 2e-4.
+    allowed = 1e-4 if channels == 1 else 3e-4
     # Layer by layer: a single bias may be the small sum of large gradients, and mostly rounding.
     layers = {name.rpartition(".")[0] for name in theirs if name != "loss"}
     for layer in sorted(layers):
         names = [name for name in theirs if name.rpartition(".")[0] == layer and name != "loss"]
         expected = torch.cat([theirs[name].flatten() for name in names])
         error = torch.cat([ours[name].flatten() for name in names]) - expected
-        assert float(error.norm() / expected.norm()) < 1e-4, (layer, float(expected.norm()))
+        assert float(error.norm() / expected.norm()) < allowed, (layer, float(expected.norm()))
     assert float((ours["loss"] / theirs["loss"] - 1).abs()) < 1e-4
 
 

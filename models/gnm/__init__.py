@@ -15,6 +15,7 @@ Axes: `K` particles, `B` batch, `O` cells in row-major order, `C H W` image, `G`
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -36,7 +37,7 @@ from ...core.model import (
 )
 from ...nn.active import Active
 from ...nn.blocks import Layer, SubPixelStack, image_encoder
-from ...nn.compositing import EMPTY, composite, shares, straight_through_clamp
+from ...nn.compositing import EMPTY, composite, masked, shares, straight_through_clamp
 from ...nn.distributions import Gaussian, image_log_prob, linear
 from ...nn.spatial_transformer import paste, paste_sum
 from ...nn.structdraw import GRID, Drawing, StructDRAW
@@ -157,19 +158,18 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         Those of the Arrow room have their mask as last channel; the others are added, and have no weights.
         """
         c, z_pres = self.config, z.z_pres[..., None, None]
-        glimpse = self._glimpses(z).float()  # (B O, C, G, G)
+        logits = self._glimpses(z).unflatten(0, z.z_what.shape[:2])  # (B, O, C, G, G)
         if not isinstance(c, ArrowConfig):
-            return z_pres * glimpse.sigmoid().unflatten(0, z.z_what.shape[:2]), z.z_depth[..., 0]
-        glimpse = glimpse.sigmoid().unflatten(0, z.z_what.shape[:2])
-        colour, mask = glimpse.split([self.data.shape[0], 1], 2)
+            return z_pres * logits.float().sigmoid(), z.z_depth[..., 0]
         if c.curriculum == "boxes" and early is not None:
-            mask = torch.where(early, c.mask_value, mask)
+            colour, mask = logits.split([self.data.shape[0], 1], 2)
+            mask = torch.where(early, math.log(c.mask_value / (1 - c.mask_value)), mask)
+            logits = torch.cat([colour, mask], 2)
         near = (-z.z_depth).sigmoid()[..., 0]
         if c.rendering == "paper":
-            return torch.cat([colour, mask], 2), z.z_pres[..., 0] * near
+            return logits.float().sigmoid(), z.z_pres[..., 0] * near
         # Algorithm 2 pastes the colours as they are; the code multiplies them by their mask and presence, and M too
-        mask = z_pres * mask
-        return torch.cat([mask * colour, mask], 2), near
+        return masked(logits, z.z_pres[..., 0]), near
 
     def _glimpses(self, z: Latents) -> Tensor:
         """Logits of what each cell shows, (B O, C, G, G); those of absent cells are 0 where gradients are not kept."""

@@ -1,0 +1,58 @@
+"""Convolutions of maps of a few pixels, whose weights' gradient takes torch's CPU kernels longer than all the rest.
+
+With so few pixels it is one product of two matrices: of what each output pixel saw, and the gradient it received.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FEW = 16  # pixels; above, torch's own kernels are faster
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """F.conv2d with stride 1: (B, C, H, W), (C', C, k, k), (C',) -> (B, C', H, W)."""
+    few = x.shape[2] * x.shape[3] <= FEW and weight.shape[-1] > 1 and x.device.type == "cpu"
+    if not few or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.conv2d(x, weight, bias, padding=padding)
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    found: Tensor = _Convolved.apply(x, weight, bias, padding)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Convolved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(x, weight, bias, padding=padding)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        sides, padding = (1, 1), (ctx.padding, ctx.padding)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x, _, _ = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, sides, padding, sides, False, (0, 0), 1, (True, False, False)
+            )
+        received = grad.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C')
+        of_weight = received.T @ _seen(x, weight.shape[-1], ctx.padding)
+        k, inputs = weight.shape[-1], weight.shape[1]
+        of_weight = of_weight.view(-1, k, k, inputs).permute(0, 3, 1, 2)
+        return of_x, of_weight, received.sum(0), None
+
+
+def _seen(x: Tensor, k: int, padding: int) -> Tensor:
+    """What each pixel of the output sees of (B, C, H, W): (B H W, k k C)."""
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
+    windows = padded.unfold(1, k, 1).unfold(2, k, 1)  # (B, H, W, C, k, k)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
