@@ -329,3 +329,8 @@ def _parse(text: str, hint: Any) -> Any:
     if hint is float and not math.isfinite(found):
         raise ValueError(f"{text!r} is not a finite number")
     return found
+
+
+def begins_with(dialect: str, before: str) -> bool:
+    """Whether a measured dialect begins with what its metric says before it runs, word by word."""
+    return f"{dialect} ".startswith(f"{before} ".lstrip())

@@ -19,7 +19,7 @@ from ..core.declared import UNKNOWN, Declared, declared
 from ..core.errors import UsageError
 from ..core.protocol import TIERS, Protocol, TierName
 from ..core.published import published
-from ..core.results import PublishedValue, ResultRow
+from ..core.results import PublishedValue, ResultRow, begins_with
 from ..core.spec import Kind, Spec
 from . import crate
 from .crate import Cell
@@ -207,7 +207,7 @@ class Known:
 def _words(row: ResultRow, specs: Specs, metric: Declared) -> list[tuple[str, str]] | None:
     """What a dialect says beyond what its metric says before it runs; None where it does not begin with that."""
     dialect = metric.dialect(dict(specs.metric.options))
-    if dialect is None or not f"{row.dialect} ".startswith(f"{dialect} ".lstrip()):
+    if dialect is None or not begins_with(row.dialect, dialect):
         return None
     words = (word.partition("=") for word in row.dialect[len(dialect) :].split())
     return [(key, value) for key, _, value in words]

@@ -41,6 +41,7 @@ from ..core.workspace import Workspace
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 from ..training.engine import Engine, choose, computing
+from ..training.fit import refuse_other_images
 from .executors import Place
 from .known import Known
 from .plan import Job, Planned, Request, plan
@@ -133,7 +134,8 @@ def _of_cell(
         make([job for job in jobs if job.cells], apart, theirs)
         values = [_value(apart, one) for one in twins.cells if one.row.key in keys]
         yield _paired(planned, workspace, ours, values, other)
-    weights = checkpoint.load(workspace.run(planned.run.id) / checkpoint.FILE, planned.run)
+    path = workspace.run(planned.run.id) / checkpoint.FILE
+    weights = checkpoint.load(path, planned.run)
     if weights is None:
         if {"evaluation seed", "test subset", "threads"} & set(sources):
             raise DataError(
@@ -141,6 +143,7 @@ def _of_cell(
                 "measure noise where the run was trained, or ask for other sources"
             )
         return
+    refuse_other_images(path, weights, planned.run.data)
     engine = choose("cpu" if place.device == "auto" else place.device, "fp32", weights.threads)
     engine = engine.keeping("fp32", weights.threads, weights.fused)
     own, data = planned.run.stream("measure", planned.id), spec.build(planned.cell.dataset)

@@ -24,7 +24,7 @@ from ..core.locks import locked
 from ..core.metric import Metric
 from ..core.model import Training
 from ..core.protocol import TIERS, Cell, Protocol, TierName
-from ..core.results import ResultRow
+from ..core.results import ResultRow, begins_with
 from ..core.run import Run
 from ..core.spec import Spec, Value
 from ..core.workspace import Shard, Workspace
@@ -451,7 +451,7 @@ def _jobs(
 def _other_words(planned: Planned, found: Mapping[str, Any]) -> str:
     """Why a number is not what its metric now means by the same name, as a sentence; "" if it is."""
     now, then, metric = planned.row.dialect, found["dialect"], planned.cell.metric
-    if f"{then} ".startswith(f"{now} ".lstrip()):
+    if begins_with(then, now):
         return ""
     return (
         f"{planned.row.metric} of {planned.row.model} on {planned.row.dataset} was measured as {then!r}, which now "

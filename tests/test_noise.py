@@ -13,7 +13,7 @@ import pytest
 
 from reprise import cli
 from reprise.core import spec
-from reprise.core.errors import UsageError
+from reprise.core.errors import StaleError, UsageError
 from reprise.core.results import NoiseRow, read
 from reprise.core.workspace import Workspace
 from reprise.launch import work
@@ -79,6 +79,15 @@ def test_what_cannot_be_measured_is_said(place: Workspace) -> None:
 
     with pytest.raises(UsageError, match="not measured"):
         measure(ONE, place, Place("cpu"), fail, ["training seed"], 2)
+
+
+def test_weights_that_were_trained_on_other_images_say_nothing(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(ONE, place, Place("cpu"), make, ["evaluation seed"], 2)
+    monkeypatch.setattr("laboratory.Blobs.digest", "0" * 10 + "ff")
+    with pytest.raises(StaleError, match="trained on data with digest"):
+        measure(ONE, place, Place("cpu"), make, ["threads"])
 
 
 def test_why_a_run_could_not_be_made_is_said(

@@ -116,10 +116,7 @@ def fit(
     last = checkpoint.load(path, run)
     data = data or run.data
     if last is not None and last.step >= training.steps:
-        there = _at_hand(data)
-        # One of another length, or none, was made in another way and says nothing of the images.
-        if len(there) == len(last.data_digest):
-            _check_data(path, last, there)
+        refuse_other_images(path, last, data)
         progress.report("train", last.step, training.steps)
         return Fitted("finished", last.step)
     images, digest = data.split("train").image, data.digest
@@ -212,6 +209,16 @@ def fit(
                 return Fitted("stopped", done)
     progress.report("train", training.steps, training.steps)
     return Fitted("finished", training.steps)
+
+
+def refuse_other_images(path: Path, last: Checkpoint, data: Dataset) -> None:
+    """Raise StaleError where the images at hand are not those that the checkpoint at `path` was trained on.
+
+    Where none are at hand, or their digest is of another kind, nothing can be said.
+    """
+    there = _at_hand(data)
+    if len(there) == len(last.data_digest):
+        _check_data(path, last, there)
 
 
 def _at_hand(data: Dataset) -> str:
