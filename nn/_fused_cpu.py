@@ -15,6 +15,7 @@ one pointer on each of them; here that pointer is to a list of addresses and siz
 from __future__ import annotations
 
 import ctypes
+import platform
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from numba import carray, cfunc, njit, types
 from numba.core import codegen, config
 from numba.extending import intrinsic, overload
 
-if config.CPU_FEATURES is None and config.CPU_NAME is None:
+if platform.machine() in ("x86_64", "AMD64") and not (config.CPU_FEATURES or config.CPU_NAME):
     # LLVM takes half of AVX-512's registers on most of Intel's processors; the whole are a quarter faster here. Holds
     # for what is compiled from here on, unless NUMBA_CPU_FEATURES or NUMBA_CPU_NAME say otherwise.
     config.CPU_FEATURES = f"{codegen.get_host_cpu_features()},-prefer-256-bit"
