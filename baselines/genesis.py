@@ -24,7 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,7 @@ from ..core.model import (
 )
 from ..nn.chunks import sum_over_chunks
 from ..nn.distributions import HALF_LOG_2PI, Gaussian
+from ..nn.gating import gate, normalised_gate
 
 __all__ = ["GENESIS"]
 
@@ -300,18 +301,10 @@ class GatedConv(nn.Module):
         if not batch_statistics:
             u = F.batch_norm(self.convolution(x), *running, *affine, False, 0.0, self.EPSILON)
             return gate(u)
-        # What is normalised by its own mean forgets the bias: it moves the running mean alone, its gradient is zero,
-        # and summing it over all pixels would be half of a transposed convolution's backward pass.
         bias = self.convolution.bias
         assert bias is not None
         u = self._without_bias(x)
-        if u.device.type == "cpu":
-            u = _NormalisedGate.apply(u, *affine, bias, *running, self.MOMENTUM, self.EPSILON)  # type: ignore[no-untyped-call]
-        else:
-            u = gate(_normalised(u, *affine, *running, self.MOMENTUM, self.EPSILON))
-        with torch.no_grad():
-            self.mean.add_(self.MOMENTUM * bias)
-        return u
+        return normalised_gate(u, bias, *affine, *running, self.MOMENTUM, self.EPSILON)
 
     def _without_bias(self, x: Tensor) -> Tensor:
         layer = self.convolution
@@ -320,86 +313,6 @@ class GatedConv(nn.Module):
         return F.conv_transpose2d(
             x, layer.weight, None, layer.stride, layer.padding, layer.output_padding  # type: ignore[arg-type]
         )  # fmt: skip
-
-
-def _normalised(
-    u: Tensor, gain: Tensor, shift: Tensor, running_mean: Tensor, running_variance: Tensor,
-    momentum: float, epsilon: float,
-) -> Tensor:  # fmt: skip
-    """Batch normalisation by the batch's statistics; the running ones follow, and may be written to afterwards.
-
-    torch's own keeps the running ones it is given for its backward pass, and refuses that if they have changed.
-    """
-    mean, variance = running_mean.clone(), running_variance.clone()
-    u = F.batch_norm(u, mean, variance, gain, shift, True, momentum, epsilon)
-    with torch.no_grad():
-        running_mean.copy_(mean)
-        running_variance.copy_(variance)
-    return u
-
-
-class _NormalisedGate(torch.autograd.Function):
-    """Batch normalisation by the batch's statistics, and the gate; keeps its input alone for the backward pass.
-
-    Both passes go through a few examples at a time, whose maps stay in a CPU's caches.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, gain: Tensor, shift: Tensor, bias: Tensor, running_mean: Tensor, running_variance: Tensor,
-        momentum: float, epsilon: float,
-    ) -> Tensor:  # fmt: skip
-        mean, variance = torch.ops.aten.batch_norm_update_stats(
-            u, running_mean, running_variance, momentum
-        )
-        ctx.save_for_backward(u, gain, shift, bias, mean, variance)
-        ctx.epsilon = epsilon
-        out = torch.empty_like(u[:, : u.shape[1] // 2], memory_format=torch.channels_last)
-        for part in _parts(u):
-            h, opened = _opened(u[part], gain, shift, mean, variance, epsilon)
-            torch.mul(h, opened, out=out[part])
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        u, gain, shift, bias, mean, variance = ctx.saved_tensors
-        into = torch.empty_like(u)
-        for part in _parts(u):
-            h, opened = _opened(u[part], gain, shift, mean, variance, ctx.epsilon)
-            d = upstream[part].contiguous(memory_format=torch.channels_last)
-            of_g = torch.ops.aten.sigmoid_backward(d * h, opened)
-            torch.cat([d * opened, of_g], 1, out=into[part])
-        inverse = (variance + ctx.epsilon).rsqrt()
-        of_u, of_gain, of_shift = torch.ops.aten.native_batch_norm_backward(
-            into, u, gain, None, None, mean, inverse, True, ctx.epsilon, [True, True, True]
-        )
-        return of_u, of_gain, of_shift, torch.zeros_like(bias), None, None, None, None
-
-
-def _parts(u: Tensor) -> list[slice]:
-    """Slices of the batch with about a million numbers each."""
-    size = max(1, 2**20 // u[0].numel())
-    return [slice(at, at + size) for at in range(0, len(u), size)]
-
-
-def _opened(
-    u: Tensor, gain: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, epsilon: float
-) -> tuple[Tensor, Tensor]:
-    """(h, sigmoid(g)) of the normalised maps [h, g]."""
-    return _halves(F.batch_norm(u, mean, variance, gain, shift, False, 0.0, epsilon))
-
-
-def gate(u: Tensor) -> Tensor:
-    """h · sigmoid(g) of [h, g] stacked along the channels. (B, 2 C, ...) -> (B, C, ...)."""
-    h, opened = _halves(u)
-    return h * opened
-
-
-def _halves(u: Tensor) -> tuple[Tensor, Tensor]:
-    """(h, sigmoid(g)). g is copied first: on a CPU the sigmoid of a slice in bf16 takes seven times as long."""
-    h, g = u.chunk(2, 1)
-    return h, g.clone(memory_format=torch.preserve_format).sigmoid()
 
 
 class MaskEncoder(nn.Module):
