@@ -169,8 +169,10 @@ class Cluster:
 
     def start_at_once(self, task: str) -> None:
         """Let a requeued task run. Slurm has it wait for two minutes from when it is done with the try before, which
-        may be after it has called it pending: told too early, it forgets.
+        may be after it has called it pending: told too early, it forgets. And a node that was told to end a task
+        refuses it within the same second ("Job credential revoked"), which only a test is quick enough to ask.
         """
+        time.sleep(1.5)
 
         def waits_no_more() -> bool:
             if (task, "PENDING") not in self.queue():
