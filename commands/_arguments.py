@@ -15,8 +15,11 @@ T = TypeVar("T")
 
 
 def as_labels(text: str) -> tuple[str, ...]:
-    """`A,B` as ("A", "B"); a comma that belongs to a label is written `\\,`, as reports do: `DM-VAE\\, γ=0`."""
-    parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\),", text))
+    """`A,B` as ("A", "B"). A comma in parentheses belongs to its label; any other of a label is written `\\,`, as
+    reports do: `DM-VAE\\, γ=0`.
+    """
+    separated = re.split(r"(?<!\\),(?![^(]*\))", text)
+    parts = (part.strip().replace("\\,", ",") for part in separated)
     labels = tuple(part for part in parts if part)
     if not labels:  # a shell variable that is not set would mean all of them
         raise argparse.ArgumentTypeError(f"{text!r} names none; leave the option out for all")

@@ -36,7 +36,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(map(repr, names))}"
-    if any("," in shown for shown in near or names):
+    if any("," in each for each in names):
         hint += r"; where commas separate names, one inside a name is written \,"
     return UsageError(f"unknown {kind} {name!r}; {hint}")
 

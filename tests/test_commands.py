@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from reprise.cli import parser
-from reprise.commands._arguments import as_addition, as_change
+from reprise.commands._arguments import as_addition, as_change, as_labels
 from reprise.commands.run import request_of
-from reprise.core.errors import UsageError
-from reprise.core.protocol import load
+from reprise.core.errors import UsageError, unknown
+from reprise.core.protocol import load, names
 from reprise.core.workspace import Workspace
 from reprise.launch.plan import Request, plan
 from reprise.render.document import command_of
@@ -68,3 +68,34 @@ def test_the_command_beside_a_number_plans_the_same_cells(
 def test_a_label_that_could_not_be_told_from_a_changed_one_is_refused(label: str) -> None:
     with pytest.raises(UsageError, match="choose another"):
         as_addition(f"{label}=laboratory:Sketch")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("GNM, VAE,,", ("GNM", "VAE")),
+        ("DM-VAE (mem=15, corrected),AIR", ("DM-VAE (mem=15, corrected)", "AIR")),
+        ("DM-VAE (mem=15\\, corrected),AIR", ("DM-VAE (mem=15, corrected)", "AIR")),
+        ("DM-VAE\\, γ=0,AIR (MNIST)", ("DM-VAE, γ=0", "AIR (MNIST)")),
+        ("one (a,two (b)", ("one (a", "two (b)")),
+    ],
+)
+def test_a_comma_parts_labels_unless_it_is_escaped_or_in_parentheses(
+    text: str, labels: tuple[str, ...]
+) -> None:
+    assert as_labels(text) == labels
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_labels_of_a_protocol_can_be_asked_for_together_as_a_page_writes_them(
+    name: str,
+) -> None:
+    protocol = load(name)[1]
+    for labels in (protocol.models, protocol.datasets, protocol.metrics):
+        assert as_labels(",".join(label.replace(",", "\\,") for label in labels)) == tuple(labels)
+
+
+def test_a_label_cut_at_its_comma_is_told_how_to_write_one() -> None:
+    found = str(unknown("model", "γ=0", ["DM-VAE", "DM-VAE, γ=0"]))
+    assert r"one inside a name is written \," in found
+    assert r"\," not in str(unknown("model", "GNN", ["GNM", "VAE"]))
