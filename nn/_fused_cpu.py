@@ -420,21 +420,17 @@ class _OpenMP(NamedTuple):
 
 @lru_cache
 def _openmp():
-    """Torch's own GNU OpenMP, or None."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
+    """Torch's own GNU OpenMP, or None. Other packages bring theirs: the loader is asked for what torch itself calls."""
+    torch_cpu = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    if not torch_cpu.exists():
         return None
-    loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line}
-    folder = str(Path(torch.__file__).parent.parent)
-    ours = [path for path in loaded if path.startswith(folder)]
-    if len(ours) != 1:
+    library = ctypes.CDLL(str(torch_cpu))  # names are looked up in it, and then in what it needs
+    try:
+        parallel = library.GOMP_parallel
+        functions = library.omp_get_thread_num, library.omp_get_num_threads
+    except AttributeError:
         return None
-    library = ctypes.CDLL(ours[0])
-    parallel = library.GOMP_parallel
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     parallel.restype = None
-    number, count = (
-        ctypes.cast(f, ctypes.c_void_p).value
-        for f in (library.omp_get_thread_num, library.omp_get_num_threads)
-    )
+    number, count = (ctypes.cast(f, ctypes.c_void_p).value for f in functions)
     return _OpenMP(parallel, number, count)

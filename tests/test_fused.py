@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -131,6 +132,16 @@ def test_every_number_of_threads_gives_the_same_values() -> None:
     assert torch.equal(results[0][1], results[1][1])
     for a, b in zip(results[0][2:], results[1][2:], strict=True):
         assert relative(a, b) < 1e-6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has GNU OpenMP on Linux alone")
+def test_another_package_s_openmp_does_not_leave_the_kernels_alone() -> None:
+    """scikit-learn brings a GNU OpenMP of its own, which is not the one that torch's threads wait in."""
+    pytest.importorskip("sklearn.cluster")
+    from reprise.nn import _fused_cpu
+
+    _fused_cpu._openmp.cache_clear()
+    assert _fused_cpu._threads(8) == torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(
