@@ -19,7 +19,7 @@ KINDS = [
     ("normalisation", r"(group|layer)_norm"),
     ("activations", r"elu|sigmoid|tanh|softplus|threshold|clamp|exp|log"),
     ("sampling grids", r"grid|interp|gather|scatter|index"),
-    ("copies and layout", r"copy|pixel_|^_Permuted|cat$|clone|fill|zero|empty|contiguous"),
+    ("copies and layout", r"copy|pixel_|^_Moved|cat$|clone|fill|zero|empty|contiguous"),
 ]
 STEPS = 5
 

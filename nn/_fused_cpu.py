@@ -2,6 +2,7 @@
 
 Arrays: x, out, grad (B, R, T), fp32 or the bits of bf16 as uint16; a row holds T / C pixels of C channels each.
 gain, shift (T,). moments (B, 2, G): mean and 1 / standard deviation of each group. sums (threads, 2, T).
+blocks (R T / BLOCK,) int32: where every BLOCK numbers of a sample of x stand in out and grad; empty: where they are.
 
 The samples are shared out among the threads of torch's own OpenMP pool, which wait spinning for the next operation: any
 other thread would find all cores taken. `GOMP_parallel` of the library that torch has loaded runs a function of
@@ -26,6 +27,8 @@ from llvmlite import ir
 from numba import carray, cfunc, njit, types
 from numba.core import codegen, config
 from numba.extending import intrinsic, overload
+
+from .pixels import BLOCK
 
 if platform.machine() in ("x86_64", "AMD64") and not (config.CPU_FEATURES or config.CPU_NAME):
     # LLVM takes half of AVX-512's registers on most of Intel's processors; the whole are a quarter faster here. Holds
@@ -202,6 +205,21 @@ def _keep_of(active, r, t, y, curved):
     return keep
 
 
+@intrinsic
+def _move_block(context, array, to, at):
+    """BLOCK numbers, of the kind that `array` has, from one address to another."""
+
+    def generate(c, builder, s, args):
+        block = ir.VectorType(ir.IntType(array.dtype.bitwidth), BLOCK).as_pointer()
+        to, at = (builder.inttoptr(address, block) for address in args[1:])
+        builder.store(
+            builder.load(at, align=array.dtype.bitwidth // 8), to, align=array.dtype.bitwidth // 8
+        )
+        return c.get_dummy_value()
+
+    return types.none(array, types.int64, types.int64), generate
+
+
 @njit(inline="always")
 def _scratch(length):
     """Room for so many floats that begins with a cache line: a vector across two costs twice."""
@@ -210,8 +228,20 @@ def _scratch(length):
     return room[skipped : skipped + length]
 
 
+@njit(inline="always")
+def _room_like(array, rows, length):
+    """Room for rows of one sample in the precision of `array`: (1, rows, length)."""
+    return _scratch(rows * length).view(array.dtype)[: rows * length].reshape(1, rows, length)
+
+
+@njit(inline="always")
+def _address(array, i):
+    """Where sample i of an array begins."""
+    return array.ctypes.data + i * array.shape[1] * array.shape[2] * array.itemsize
+
+
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _forward(x, gain, shift, out, moments, channels, eps, curved):
+def _forward(x, gain, shift, out, moments, channels, eps, curved, blocks):
     """out = GroupNorm(activation(x)), and its moments."""
     batch, rows, length = x.shape
     groups = moments.shape[2]
@@ -220,6 +250,9 @@ def _forward(x, gain, shift, out, moments, channels, eps, curved):
     group = np.arange(length) % channels * groups // channels
     count = F32(rows * length // groups)
     active = _scratch(rows * length).reshape(rows, length)  # of one sample: it stays in the cache
+    moves, size, there = len(blocks) > 0, BLOCK * out.itemsize, out
+    if moves:  # a row is written beside, and then moved
+        there = _room_like(out, 1, length)
     for i in range(batch):
         # about a value of the sample itself, or the variance of a large mean would cancel
         origin = _activated(_read(x, i, 0, 0), curved)
@@ -245,14 +278,21 @@ def _forward(x, gain, shift, out, moments, channels, eps, curved):
             g = group[t]
             scale[t] = gain[t] * moments[i, 1, g]
             offset[t] = shift[t] - moments[i, 0, g] * scale[t]
+        k = 0 if moves else i
+        to, at = _address(out, i), there.ctypes.data
         for r in range(rows):
+            n = 0 if moves else r
             for t in range(length):
                 y = _kept(active, x, i, r, t, curved)
-                _write(out, i, r, t, y * scale[t] + offset[t])
+                _write(there, k, n, t, y * scale[t] + offset[t])
+            if moves:
+                for b in range(length // BLOCK):
+                    block = np.int64(blocks[r * (length // BLOCK) + b])
+                    _move_block(out, to + block * size, at + b * size)
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved):
+def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved, blocks):
     """The gradient of x into of_x; those of gain and shift (T,) are added to what is there."""
     batch, rows, length = x.shape
     groups = moments.shape[2]
@@ -263,7 +303,15 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved)
     group = np.arange(length) % channels * groups // channels
     count = F32(rows * length // groups)
     active = _scratch(rows * length).reshape(rows, length)
+    moves, size, there = len(blocks) > 0, BLOCK * grad.itemsize, grad
+    if moves:  # the gradient of one sample, where its pixels came from
+        there = _room_like(grad, rows, length)
     for i in range(batch):
+        k = 0 if moves else i
+        if moves:
+            to, at = there.ctypes.data, _address(grad, i)
+            for b in range(len(blocks)):
+                _move_block(grad, to + b * size, at + np.int64(blocks[b]) * size)
         for t in range(length):
             g = group[t]
             mean[t], scale[t] = moments[i, 0, g], moments[i, 1, g]
@@ -273,7 +321,7 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved)
             for t in range(length):
                 y = _activated(_read(x, i, r, t), curved)
                 _keep(active, r, t, y, curved)
-                d = _read(grad, i, r, t)
+                d = _read(there, k, r, t)
                 sum_grad[t] += d
                 sum_product[t] += d * (y - mean[t])
         for t in range(length):
@@ -291,7 +339,7 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved)
         for r in range(rows):
             for t in range(length):
                 y = _kept(active, x, i, r, t, curved)
-                d = scale[t] * _read(grad, i, r, t) - constant[t] - slope[t] * y
+                d = scale[t] * _read(there, k, r, t) - constant[t] - slope[t] * y
                 _write(of_x, i, r, t, d * _slope(y, curved))
 
 
@@ -316,11 +364,12 @@ def _forward_share(call, x, out):
     gain, shift = _floats(call[9], call[4]), _floats(call[10], call[4])
     moments = _floats(call[11], (call[2], 2, call[5]))
     eps, curved = _floats(call[12], 2)
+    blocks = carray(_pointer(call[13]), call[14], np.int32)
     x, out, moments = x[first:last], out[first:last], moments[first:last]
     if curved:
-        _forward(x, gain, shift, out, moments, call[6], eps, curved)
+        _forward(x, gain, shift, out, moments, call[6], eps, curved, blocks)
     else:
-        _forward(x, gain, shift, out, moments, call[6], eps, None)
+        _forward(x, gain, shift, out, moments, call[6], eps, None, blocks)
 
 
 @njit
@@ -330,16 +379,17 @@ def _backward_share(call, x, grad, of_x):
     moments = _floats(call[11], (call[2], 2, call[5]))
     _, curved = _floats(call[12], 2)
     of_shift, of_gain = _floats(call[13], (threads, 2, call[4]))[thread]
+    blocks = carray(_pointer(call[14]), call[15], np.int32)
     x, grad, of_x, moments = x[first:last], grad[first:last], of_x[first:last], moments[first:last]
     if curved:
-        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, call[6], curved)
+        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, call[6], curved, blocks)
     else:
-        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, call[6], None)
+        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, call[6], None, blocks)
 
 
 # What a thread runs: a C function of a pointer to int64s. 0, 1: addresses of omp_get_thread_num and
-# omp_get_num_threads, or 0 to be alone; 2 to 6: B, R, T, groups, C; from 7: addresses of the arrays. Compiling one
-# takes two seconds, once; then it lies in a cache.
+# omp_get_num_threads, or 0 to be alone; 2 to 6: B, R, T, groups, C; from 7: addresses of the arrays, then the length
+# of `blocks`. Compiling one takes two seconds, once; then it lies in a cache.
 
 
 @lru_cache
@@ -348,13 +398,13 @@ def _compiled(function):
 
 
 def _forward_fp32(data):
-    call = carray(data, 14, np.int64)
+    call = carray(data, 15, np.int64)
     shape = (call[2], call[3], call[4])
     _forward_share(call, _floats(call[7], shape), _floats(call[8], shape))
 
 
 def _forward_bf16(data):
-    call = carray(data, 14, np.int64)
+    call = carray(data, 15, np.int64)
     shape = (call[2], call[3], call[4])
     x = carray(_pointer(call[7]), shape, np.uint16)
     out = carray(_pointer(call[8]), shape, np.uint16)
@@ -362,13 +412,13 @@ def _forward_bf16(data):
 
 
 def _backward_fp32(data):
-    call = carray(data, 14, np.int64)
+    call = carray(data, 16, np.int64)
     shape = (call[2], call[3], call[4])
     _backward_share(call, _floats(call[7], shape), _floats(call[8], shape), _floats(call[9], shape))
 
 
 def _backward_bf16(data):
-    call = carray(data, 14, np.int64)
+    call = carray(data, 16, np.int64)
     shape = (call[2], call[3], call[4])
     x = carray(_pointer(call[7]), shape, np.uint16)
     grad = carray(_pointer(call[8]), shape, np.uint16)
@@ -376,20 +426,24 @@ def _backward_bf16(data):
     _backward_share(call, x, grad, of_x)
 
 
-def forward(x, gain, shift, out, moments, channels, eps, alpha):
-    """Writes out and moments. Tensors x, out (B, R, T), gain, shift (T,), moments (B, 2, G)."""
+NOWHERE = torch.empty(0, dtype=torch.int32)
+
+
+def forward(x, gain, shift, out, moments, channels, eps, alpha, blocks=None):
+    """Writes out and moments. Tensors x, out (B, R, T), gain, shift (T,), moments (B, 2, G), blocks: see above."""
     kernel = _forward_bf16 if x.dtype == torch.bfloat16 else _forward_fp32
-    options = torch.tensor([eps, alpha])
-    _run(kernel, [*x.shape, moments.shape[2], channels], [x, out, gain, shift, moments, options])
+    options, blocks = torch.tensor([eps, alpha]), NOWHERE if blocks is None else blocks
+    tensors = [x, out, gain, shift, moments, options, blocks]
+    _run(kernel, [*x.shape, moments.shape[2], channels], tensors, len(blocks))
 
 
-def backward(x, gain, moments, grad, of_x, channels, alpha):
+def backward(x, gain, moments, grad, of_x, channels, alpha, blocks=None):
     """Writes of_x; returns the gradients of gain and shift, (2, T)."""
     kernel = _backward_bf16 if x.dtype == torch.bfloat16 else _backward_fp32
-    options = torch.tensor([0.0, alpha])
+    options, blocks = torch.tensor([0.0, alpha]), NOWHERE if blocks is None else blocks
     sums = torch.zeros(_threads(len(x)), 2, x.shape[2])
-    tensors = [x, grad, of_x, gain, moments, options, sums]
-    _run(kernel, [*x.shape, moments.shape[2], channels], tensors)
+    tensors = [x, grad, of_x, gain, moments, options, sums, blocks]
+    _run(kernel, [*x.shape, moments.shape[2], channels], tensors, len(blocks))
     of_shift, of_gain = sums.sum(0)
     return torch.stack([of_gain, of_shift])
 

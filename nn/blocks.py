@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .convolution import convolved
 from .fused import activate_and_norm, fusible
+from .pixels import Move, moved
 
 Activation = Callable[[], nn.Module]
 
@@ -101,19 +102,18 @@ class SubPixelStack(nn.Sequential):
 def _pointwise(x: Tensor, layers: Sequence[tuple[int, Sequence[nn.Module]]]) -> Tensor:
     """Sub-pixel layers of kernel 1, (factor, modules) each: (B, C, H, W) -> (B, C', U H, U W)."""
     batch, _, height, width = x.shape
+    factors = [up for up, _ in layers for _ in range(2)]
+    rows, columns = range(2, len(factors) + 2, 2), range(3, len(factors) + 2, 2)
+    move = Move((height, width, *factors), (0, *rows, 1, *columns))
     # (B, C, P, 1) in channels-last memory: pixels ordered by (h, w, u_1, u_1, u_2, u_2, ...)
     x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
-    for up, (convolution, *others) in layers:
+    for layer, (up, (convolution, *others)) in enumerate(layers, 1):
         x = F.conv2d(x, *_pixel_by_pixel(convolution, up))
         x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1] // (up * up)).permute(0, 3, 1, 2)
-        x = in_order(_without_shuffle(others), x)
-    factors = [up for up, _ in layers for _ in range(2)]
-    rows, columns = range(3, len(factors) + 3, 2), range(4, len(factors) + 3, 2)
-    nested = (batch, height, width, *factors)
-    pixels = _permuted(x.permute(0, 2, 3, 1), nested, (0, 1, *rows, 2, *columns))
+        x = in_order(_without_shuffle(others), x, move if layer == len(layers) else None)
     scale = math.prod(factors[::2])
-    image: Tensor = pixels.reshape(batch, height * scale, width * scale, -1).permute(0, 3, 1, 2)
-    return image
+    image = x.permute(0, 2, 3, 1).reshape(batch, height * scale, width * scale, -1)
+    return image.permute(0, 3, 1, 2)
 
 
 def _upscaled(x: Tensor, up: int, stage: Sequence[nn.Module]) -> Tensor:
@@ -122,10 +122,11 @@ def _upscaled(x: Tensor, up: int, stage: Sequence[nn.Module]) -> Tensor:
     assert isinstance(convolution, nn.Conv2d)
     x = convolved(x, *_pixel_by_pixel(convolution, up), padding=int(convolution.padding[0]))
     batch, channels, height, width = x.shape
-    # of every row of pixels (w, i, j): all of its i that make one row of the result
-    rows = _permuted(x.permute(0, 2, 3, 1), (batch * height, width, up), (0, 2, 1))
-    image = rows.view(batch, height * up, width * up, channels // (up * up)).permute(0, 3, 1, 2)
-    return in_order(_without_shuffle(others), image)
+    x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, channels // (up * up)).permute(0, 3, 1, 2)
+    # pixels (h, w, i, j) become (h, i, w, j)
+    x = in_order(_without_shuffle(others), x, Move((height, width, up, up), (0, 2, 1, 3)))
+    image = x.permute(0, 2, 3, 1).reshape(batch, height * up, width * up, -1)
+    return image.permute(0, 3, 1, 2)
 
 
 def _pixel_by_pixel(convolution: nn.Module, up: int) -> tuple[Tensor, Tensor]:
@@ -143,43 +144,20 @@ def _without_shuffle(modules: Iterable[nn.Module]) -> list[nn.Module]:
     return [module for module in modules if not isinstance(module, nn.PixelShuffle)]
 
 
-def _permuted(x: Tensor, shape: tuple[int, ...], order: tuple[int, ...]) -> Tensor:
-    """x.view(*shape, C).permute(*order, -1), contiguous: pixels in another order, their channels kept together."""
-    moved: Tensor = _Permuted.apply(x, shape, order)  # type: ignore[no-untyped-call]
-    return moved
-
-
-class _Permuted(torch.autograd.Function):
-    """A pair of bf16 travels as one float: half the work."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...], order: tuple[int, ...]) -> Tensor:
-        ctx.before, ctx.order = x.shape, order
-        pixels = x.reshape(math.prod(shape), -1).contiguous()
-        paired = x.element_size() < 4 and pixels.shape[1] % 2 == 0
-        wide = (pixels.view(torch.float32) if paired else pixels).view(*shape, -1)
-        moved = wide.permute(*order, len(order)).contiguous()
-        return moved.view(x.dtype) if paired else moved
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inverse = tuple(ctx.order.index(i) for i in range(len(ctx.order)))
-        return _permuted(grad, grad.shape[:-1], inverse).reshape(ctx.before), None, None
-
-
-def in_order(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """What nn.Sequential does, an activation and the norm that follows it in one."""
+def in_order(modules: Iterable[nn.Module], x: Tensor, move: Move | None = None) -> Tensor:
+    """What nn.Sequential does, an activation and the norm that follows it in one; then the pixels are moved."""
     queue = list(modules)
     while queue:
         module = queue.pop(0)
         if queue and fusible(module, norm := queue[0]):
             assert isinstance(norm, nn.GroupNorm)
-            x = activate_and_norm(x, module, norm)
             del queue[0]
+            x = activate_and_norm(x, module, norm, None if queue else move)
+            if not queue:
+                return x
         else:
             x = module(x)
-    return x
+    return x if move is None else moved(x, move)
 
 
 class MLP(nn.Sequential):

@@ -3,8 +3,8 @@
 `activate_and_norm(x, act, norm)` is `norm(act(x))` for act CELU or ReLU. Where an engine asks for it, on a CPU, with
 numba installed (the extra `fast`) and channels-last memory, it is compiled code: forward reads x twice and writes
 once, backward reads x and the incoming gradient twice and writes once, and nothing but x is kept between them. Sums are
-fp32 in both precisions. Everywhere else it is the two modules, one after the other; tests/test_fused.py holds one
-against the other.
+fp32 in both precisions. Where the pixels are moved after (nn/pixels.py), they are written there. Everywhere else
+it is the two modules, one after the other; tests/test_fused.py holds one against the other.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UsageError
+from .pixels import Move, blocks, moved
 
 TILE = 64  # floats that are worked on at once: four vectors of AVX-512
 
@@ -50,14 +51,21 @@ def enabled() -> bool:
     return _enabled
 
 
-def activate_and_norm(x: Tensor, act: nn.Module, norm: nn.GroupNorm) -> Tensor:
-    """norm(act(x)): (B, C, H, W) -> the same, in x's precision."""
+def activate_and_norm(
+    x: Tensor, act: nn.Module, norm: nn.GroupNorm, move: Move | None = None
+) -> Tensor:
+    """norm(act(x)): (B, C, H, W) -> the same, in x's precision; with a move, of (B, C, P, 1), its pixels moved then."""
     # torch's own compiler cannot see into these kernels; it makes others
     possible = _enabled and not torch.compiler.is_compiling()
     if not (possible and fusible(act, norm) and x.device.type == "cpu" and _is_dense(x)):
-        return norm(act(x))  # type: ignore[no-any-return]
+        plain: Tensor = norm(act(x))
+        return plain if move is None else moved(plain, move)
     alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
-    return _ActivateAndNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha)  # type: ignore[no-any-return, no-untyped-call]
+    to = None if move is None else blocks(move, x.shape[1])
+    out: Tensor = _ActivateAndNorm.apply(  # type: ignore[no-untyped-call]
+        x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha, to
+    )
+    return out if move is None or to is not None else moved(out, move)
 
 
 def fusible(act: nn.Module, norm: nn.Module) -> bool:
@@ -75,16 +83,17 @@ class _ActivateAndNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, alpha: float
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, alpha: float,
+        to: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         forward, _ = _compiled()
         out = torch.empty_like(x)
         moments = torch.empty(len(x), 2, groups)
         rows = _tiled(x)
         gain, shift = (_repeated(p, rows.shape[2]) for p in (weight, bias))
-        forward(rows, gain, shift, _tiled(out), moments, x.shape[1], eps, alpha)
+        forward(rows, gain, shift, _tiled(out), moments, x.shape[1], eps, alpha, to)
         ctx.save_for_backward(x, gain, moments)
-        ctx.alpha = alpha
+        ctx.alpha, ctx.to = alpha, to
         return out
 
     @staticmethod
@@ -96,10 +105,10 @@ class _ActivateAndNorm(torch.autograd.Function):
             grad = grad.to(x.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         of_x = torch.empty_like(x)
         of_tile = backward(
-            _tiled(x), gain, moments, _tiled(grad), _tiled(of_x), x.shape[1], ctx.alpha
+            _tiled(x), gain, moments, _tiled(grad), _tiled(of_x), x.shape[1], ctx.alpha, ctx.to
         )
         of_weight, of_bias = of_tile.view(2, -1, x.shape[1]).sum(1)
-        return of_x, of_weight, of_bias, None, None, None
+        return of_x, of_weight, of_bias, None, None, None, None
 
 
 def _tiled(x: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from reprise.core.errors import UsageError
 from reprise.nn import fused
 from reprise.nn.fused import activate_and_norm, kernels
+from reprise.nn.pixels import Move, blocks
 from reprise.training.engine import choose, computing
 
 pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
@@ -44,18 +48,24 @@ def norm_of(channels: int, groups: int) -> nn.GroupNorm:
 
 
 def result(
-    x: Tensor, act: nn.Module, norm: nn.GroupNorm, grad: Tensor, compiled: bool
+    x: Tensor,
+    act: nn.Module,
+    norm: nn.GroupNorm,
+    grad: Tensor,
+    compiled: bool,
+    move: Move | None = None,
 ) -> list[Tensor]:
     """out, and the gradients of x, gain and shift."""
     x = x.clone().requires_grad_()
     norm.zero_grad()
     with kernels(compiled):
-        out = activate_and_norm(x, act, norm)
+        out = activate_and_norm(x, act, norm, move)
     out.backward(grad)
     assert x.grad is not None
     assert norm.weight.grad is not None
     assert norm.bias.grad is not None
-    assert ("ActivateAndNorm" in type(out.grad_fn).__name__) == compiled
+    if move is None or blocks(move, x.shape[1]) is not None:
+        assert ("ActivateAndNorm" in type(out.grad_fn).__name__) == compiled
     return [out.detach(), x.grad, norm.weight.grad.clone(), norm.bias.grad.clone()]
 
 
@@ -138,10 +148,9 @@ def test_every_number_of_threads_gives_the_same_values() -> None:
 def test_another_package_s_openmp_does_not_leave_the_kernels_alone() -> None:
     """scikit-learn brings a GNU OpenMP of its own, which is not the one that torch's threads wait in."""
     pytest.importorskip("sklearn.cluster")
-    from reprise.nn import _fused_cpu
-
-    _fused_cpu._openmp.cache_clear()
-    assert _fused_cpu._threads(8) == torch.get_num_threads() == 2
+    kernel: Any = importlib.import_module("reprise.nn._fused_cpu")
+    kernel._openmp.cache_clear()
+    assert kernel._threads(8) == torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(
@@ -175,3 +184,29 @@ def test_a_run_that_began_with_kernels_does_not_go_on_without(
     monkeypatch.setattr(fused, "installed", lambda: False)
     with pytest.raises(UsageError, match="reprise\\[fast\\]"), computing(began):
         pass
+
+
+MOVES = [
+    (16, Move((2, 3, 2, 2), (0, 2, 1, 3))),  # a sub-pixel layer
+    (8, Move((4, 2, 2, 2, 4, 2), (0, 2, 4, 1, 3, 5))),  # a run of them; two pixels make one block
+    (64, Move((4, 3, 2, 2), (0, 2, 1, 3))),
+    (4, Move((3, 2, 2, 2), (0, 2, 1, 3))),  # two pixels are less than a block: moved afterwards
+]
+
+
+@pytest.mark.parametrize(("channels", "move"), MOVES)
+@pytest.mark.parametrize("act", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_are_moved_as_by_a_permutation(
+    channels: int, move: Move, act: nn.Module, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    pixels = math.prod(move.axes)
+    x, norm = batch((5, channels, pixels, 1), dtype), norm_of(channels, 1)
+    grad = batch((5, channels, pixels, 1), dtype)
+    number = torch.arange(pixels).view(move.axes).permute(move.order).flatten()
+    plain = result(x, act, norm, grad[:, :, number.argsort()], True)
+    plain[0] = plain[0][:, :, number]
+    for ours, theirs in zip(result(x, act, norm, grad, True, move), plain, strict=True):
+        assert relative(ours, theirs) < 1e-6, "the same numbers elsewhere"
+    assert (blocks(move, channels) is None) == (channels == 4)

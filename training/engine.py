@@ -25,6 +25,7 @@ from torch import Tensor
 from ..core.errors import ContractError, UsageError
 from ..core.model import GenerativeModel, Training
 from ..nn.fused import installed, kernels
+from .rmsprop import RMSprop, clip_and_step
 
 _deterministic: Any = torch.utils.deterministic  # a module with properties, which mypy cannot see
 Precision = Literal["fp32", "bf16"]
@@ -151,10 +152,8 @@ class Engine:
         with self.autocast():
             loss, terms = _objective(model, model.loss(x, step))
         loss.backward()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        bound = float("inf") if clip_norm is None else clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(parameters, bound, foreach=True)
-        optimizer.step()
+        parts = optimizer.parts if isinstance(optimizer, Several) else [optimizer]
+        norm = clip_and_step(parts, float("inf") if clip_norm is None else clip_norm)
         named = {"loss": loss, **terms, "gradient_norm": norm}
         return {name: value.detach() for name, value in named.items()}
 
@@ -210,7 +209,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 def _optimizer(kind: str, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
     if kind == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=lr, foreach=True)
+        return RMSprop(groups, lr)
     if kind == "adam":
         return torch.optim.Adam(groups, lr=lr, fused=True)
     raise UsageError(f"training.optimizer={kind!r} is not known; expected 'rmsprop' or 'adam'")
