@@ -38,8 +38,6 @@ def masked(logits: Tensor, presence: Tensor) -> Tensor:
 
     The last channel becomes its sigmoid times presence, the mask; the others their sigmoid times the mask.
     """
-    if possible(logits, presence):
-        return _CompiledMasked.apply(logits, presence.float())  # type: ignore[no-any-return, no-untyped-call]
     value = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
     colour, mask = value.split([logits.shape[2] - 1, 1], 2)
     mask = presence[:, :, None, None, None] * mask
@@ -47,16 +45,26 @@ def masked(logits: Tensor, presence: Tensor) -> Tensor:
 
 
 def composite(
-    glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
+    glimpse: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    canvas: int,
+    presence: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Foreground (B, C, canvas, canvas) and sum of masks (B, 1, canvas, canvas), of glimpses (B, O, C + 1, G, G).
 
     The glimpse's last channel is its mask. weight: (B, O). scale, shift: (B, O, 2), as in `paste`.
+    With presence, (B, O), glimpses are logits, and `masked` first.
     """
     if possible(glimpse, scale):
-        inputs = (part.float() for part in (glimpse, weight, scale, shift))
-        foreground, mask = _CompiledComposite.apply(*inputs, canvas)  # type: ignore[no-untyped-call]
+        inputs = (part.float() for part in (weight, scale, shift))
+        there = None if presence is None else presence.float()
+        given = glimpse.float() if presence is None else glimpse
+        foreground, mask = _CompiledComposite.apply(given, *inputs, canvas, there)  # type: ignore[no-untyped-call]
         return foreground, mask
+    if presence is not None:
+        glimpse = masked(glimpse, presence)
     size = glimpse.shape[-1]
     a_x = interpolation(scale[..., 0], shift[..., 0], canvas, size)  # (B, O, canvas, G)
     a_y = interpolation(scale[..., 1], shift[..., 1], canvas, size)
@@ -126,52 +134,47 @@ class _Composite(torch.autograd.Function):
 
 
 class _CompiledComposite(torch.autograd.Function):
-    """`composite` pixel by pixel, where a box is; all fp32. In autograd's hands: the inputs and three canvases."""
+    """`composite` pixel by pixel, where a box is. In autograd's hands: the inputs and three canvases.
+
+    What masked glimpses look like is known to one object at a time, in the cache, and found again for the gradient.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
+        ctx: Any,
+        glimpse: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        canvas: int,
+        presence: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        given = [part.contiguous() for part in (glimpse, weight, scale, shift)]
-        colours = glimpse.shape[2] - 1
+        batch, _, channels = glimpse.shape[:3]
+        boxes = [part.contiguous() for part in (weight, scale, shift)]
+        # logits in the decoder's memory: (B, O, G, G, C + 1)
+        source = (glimpse if presence is None else glimpse.permute(0, 1, 3, 4, 2)).contiguous()
+        there = None if presence is None else presence.contiguous()
         foreground, mask, answers = (
-            glimpse.new_zeros(len(glimpse), channels, canvas, canvas)
-            for channels in (colours, 1, 1)
+            weight.new_zeros(batch, layers, canvas, canvas) for layers in (channels - 1, 1, 1)
         )
-        _compiled().forward(*given, foreground, mask, answers)
-        ctx.save_for_backward(*given, foreground, answers)
+        _compiled().forward(source, boxes, [foreground, mask, answers], there)
+        ctx.save_for_backward(source, *boxes, foreground, answers, there)
         return foreground, mask
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_foreground: Tensor, of_mask: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        found = [torch.zeros_like(part) for part in saved[:4]]
-        _compiled().backward(*saved, of_foreground.contiguous(), of_mask.contiguous(), *found)
-        return *found, None
-
-
-class _CompiledMasked(torch.autograd.Function):
-    """`masked`, in and out of the cache once; in autograd's hands are only its inputs."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, presence: Tensor) -> Tensor:
-        # the decoder's memory: (N, G G, C + 1)
-        pixels = logits.detach().permute(0, 1, 3, 4, 2).contiguous().flatten(2, 3).flatten(0, 1)
-        presence, out = presence.contiguous(), logits.new_empty(logits.shape, dtype=torch.float32)
-        _compiled().masked(pixels, presence, out)
-        ctx.save_for_backward(pixels, presence)
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        pixels, presence = ctx.saved_tensors
-        of_pixels, of_presence = torch.empty_like(pixels), torch.empty_like(presence)
-        _compiled().masked_backward(pixels, presence, grad.float().contiguous(), of_pixels, of_presence)  # fmt: skip
-        batch, objects, channels, height, width = grad.shape
-        shaped = of_pixels.view(batch, objects, height, width, channels)
-        return shaped.permute(0, 1, 4, 2, 3), of_presence
+        source, weight, scale, shift, foreground, answers, presence = ctx.saved_tensors
+        boxes = [weight, scale, shift]
+        canvases = [foreground, answers, of_foreground.contiguous(), of_mask.contiguous()]
+        found = [torch.zeros_like(part) for part in boxes]
+        if presence is None:
+            of_source = torch.zeros_like(source)
+            _compiled().backward(source, boxes, canvases, [of_source, *found])
+            return of_source, *found, None, None
+        of_source, of_presence = torch.empty_like(source), torch.zeros_like(presence)
+        _compiled().backward(source, boxes, canvases, [of_source, *found], presence, of_presence)
+        return of_source.permute(0, 1, 4, 2, 3), *found, None, of_presence
 
 
 @lru_cache

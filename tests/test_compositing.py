@@ -94,47 +94,66 @@ def test_compiled_it_is_the_same(threads: int) -> None:
         assert (exact - found).norm() <= 1e-5 * exact.norm()
 
 
+@pytest.mark.parametrize("colours", [3, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_masks_are_the_last_sigmoid_times_presence_and_colours_times_that(
-    dtype: torch.dtype, layout: torch.memory_format
+def test_masked_glimpses_are_composited_as_if_they_were_written_down(
+    colours: int, dtype: torch.dtype, layout: torch.memory_format
 ) -> None:
-    """With their gradients, out to where a sigmoid is 0 and 1, and for any number of threads and glimpses."""
+    """With every gradient, out to where a sigmoid is 0 and 1, as near to exact as torch's operations in fp32."""
     pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
     torch.manual_seed(0)
-    logits = torch.linspace(-95, 95, 5 * 4 * 7 * 7).view(5, 4, 7, 7)[:, :, :, torch.randperm(7)]
-    logits = logits.to(dtype, memory_format=layout).unflatten(0, (5, 1))
+    _, *boxes = scene()
+    shape = (12, colours + 1, 9, 9)
+    logits = torch.linspace(-95, 95, 12 * (colours + 1) * 81)[
+        torch.randperm(12 * (colours + 1) * 81)
+    ]
+    logits = logits.view(shape).to(dtype, memory_format=layout).unflatten(0, (3, 4))
     logits[0, 0, :, 0, :2] = torch.tensor([0.0, -3e-6])
-    presence, grad = torch.rand(5, 1), torch.randn(5, 1, 4, 7, 7)
-    results = []
-    for compiled in (False, True):
-        kind = torch.float32 if compiled else torch.float64
-        given = [(logits if compiled else logits.double()), presence.to(kind)]
+    presence, results = torch.rand(3, 4), []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    for kind, compiled in ((torch.float64, False), (torch.float32, False), (torch.float32, True)):
+        given = [
+            logits if compiled else logits.to(kind),
+            *(part.to(kind) for part in (*boxes, presence)),
+        ]
         given = [part.clone().requires_grad_() for part in given]
         with kernels(compiled):
-            out = masked(*given)
-        assert ("Compiled" in type(out.grad_fn).__name__) == compiled
-        of_logits, of_presence = torch.autograd.grad(out, given, grad.to(kind))
-        assert of_logits.dtype == given[0].dtype
-        results.append([out.detach(), of_logits, of_presence])
-    least = 1e-6 if dtype == torch.float32 else 4e-3  # what bf16 rounds the gradient of logits to
-    for exact, found, near in zip(*results, (1e-6, least, 1e-6), strict=True):
-        assert (found - exact).abs().max() <= near * exact.abs().max()
-    (exact, *_), (found, *_) = results
-    seen = exact > 1e-30
-    assert (found[seen] / exact[seen] - 1).abs().max() < 1e-5, (
-        "small masks are as exact as large ones"
-    )
+            glimpse, weight, scale, shift, there = given
+            foreground, mask = composite(glimpse, weight, scale, shift, SIDE, there)
+        assert ("Compiled" in type(foreground.grad_fn).__name__) == compiled
+        wave = torch.linspace(-3, 3, foreground.numel(), dtype=kind).view_as(foreground).cos()
+        loss = (foreground * wave).sum() + (mask.square() * wave[:, :1]).sum()
+        found = torch.autograd.grad(loss, given)
+        assert [part.dtype for part in found] == [part.dtype for part in given]
+        results.append([foreground.detach(), mask.detach(), *found])
+    torch.set_num_threads(before)
+    for place, (exact, plain, ours) in enumerate(zip(*results, strict=True)):
+        rounded = 4e-3 if place == 2 and dtype == torch.bfloat16 else 0  # the gradient of logits
+        least = max(1e-5, rounded) * exact.norm()
+        assert (exact - ours).norm() <= max(least, 2 * (exact - plain).norm()), place
+
+
+def test_masks_are_the_last_sigmoid_times_presence_and_colours_times_that() -> None:
+    logits = torch.randn(2, 3, 4, 5, 5, dtype=torch.float64)
+    presence = torch.rand(2, 3, dtype=torch.float64)
+    found, value = masked(logits, presence), 1 / (1 + (-logits).exp())
+    there = presence[:, :, None, None] * value[:, :, 3]
+    assert torch.allclose(found[:, :, 3], there)
+    for c in range(3):
+        assert torch.allclose(found[:, :, c], value[:, :, c] * there)
 
 
 def test_a_logit_that_is_no_number_is_not_swallowed() -> None:
     pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
     logits = torch.zeros(2, 1, 4, 3, 3)
     logits[1, 0, 2, 1, 1] = torch.nan
+    box = torch.full((2, 1, 2), 0.8), torch.zeros(2, 1, 2)
     with kernels(True):
-        out = masked(logits, torch.ones(2, 1))
-    assert out[0].isfinite().all()
-    assert out[1].isnan().any()
+        foreground, _ = composite(logits, torch.ones(2, 1), *box, SIDE, torch.ones(2, 1))
+    assert foreground[0].isfinite().all()
+    assert foreground[1].isnan().any()
 
 
 @pytest.mark.parametrize("compiled", [False, True])

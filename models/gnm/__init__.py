@@ -139,11 +139,11 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
 
     def render(self, z: Latents, early: Tensor | None = None) -> Tensor:
         """`decode`; where `early` (), a boolean, is true, masks are those of the mask curriculum."""
-        c, (scale, shift) = self.config, self.box(z.z_where)
-        glimpse, weight = self.objects(z, early)
+        c, box, side = self.config, self.box(z.z_where), self.data.shape[1]
+        glimpse, weight, presence = self.objects(z, early)
         if not isinstance(c, ArrowConfig):
-            return paste_sum(glimpse, scale, shift, self.data.shape[1])
-        foreground, mask = composite(glimpse, weight, scale, shift, self.data.shape[1])
+            return paste_sum(glimpse, *box, side)
+        foreground, mask = composite(glimpse, weight, *box, side, presence)
         if c.rendering == "paper":
             mask = mask.clamp(max=1)
         else:
@@ -152,24 +152,27 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
             mask = torch.where(early, c.mask_value, mask)
         return foreground + (1 - mask) * self.background.decode(z.z_background)
 
-    def objects(self, z: Latents, early: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Glimpses as they are pasted, (B, O, C, G, G), and how much each hides of what lies with it, (B, O).
+    def objects(
+        self, z: Latents, early: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Glimpses (B, O, C, G, G), and how much each hides of what lies with it, (B, O).
 
-        Those of the Arrow room have their mask as last channel; the others are added, and have no weights.
+        Those of the Arrow room have their mask as last channel; the others are added, and have no weights. The third is
+        None where glimpses are as they are pasted; or they are logits, and it is the presence that `masked` asks for.
         """
         c, z_pres = self.config, z.z_pres[..., None, None]
         logits = self._glimpses(z).unflatten(0, z.z_what.shape[:2])  # (B, O, C, G, G)
         if not isinstance(c, ArrowConfig):
-            return z_pres * logits.float().sigmoid(), z.z_depth[..., 0]
+            return z_pres * logits.float().sigmoid(), z.z_depth[..., 0], None
         if c.curriculum == "boxes" and early is not None:
             colour, mask = logits.split([self.data.shape[0], 1], 2)
             mask = torch.where(early, math.log(c.mask_value / (1 - c.mask_value)), mask)
             logits = torch.cat([colour, mask], 2)
         near = (-z.z_depth).sigmoid()[..., 0]
         if c.rendering == "paper":
-            return logits.float().sigmoid(), z.z_pres[..., 0] * near
+            return logits.float().sigmoid(), z.z_pres[..., 0] * near, None
         # Algorithm 2 pastes the colours as they are; the code multiplies them by their mask and presence, and M too
-        return masked(logits, z.z_pres[..., 0]), near
+        return logits, near, z.z_pres[..., 0]
 
     def _glimpses(self, z: Latents) -> Tensor:
         """Logits of what each cell shows, (B O, C, G, G); those of absent cells are 0 where gradients are not kept."""
@@ -245,7 +248,9 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         With Algorithm 2 to the letter a component may exceed 1, and absent objects darken the background's.
         """
         z = self.infer(x)
-        glimpse, weight = self.objects(z)
+        glimpse, weight, presence = self.objects(z)
+        if presence is not None:
+            glimpse = masked(glimpse, presence)
         pasted = paste(glimpse, *self.box(z.z_where), self.data.shape[1])  # (B, O, C, H, W)
         if isinstance(self.config, ArrowConfig):
             colour, alpha = pasted.split([self.data.shape[0], 1], 2)
