@@ -7,7 +7,9 @@ wherever they are named and are never the published set; and "archive", the publ
 Rendered scenes are a function of (seed, split, index): `_arrow_scene` draws what stands where, `_arrow_render` makes
 the picture with Mitsuba 3 (`pip install 'reprise[render]'`). They are rendered once, into the cache folder
 (REPRISE_CACHE, or the user's), by whoever needs them first; `reprise data render arrow_room --tier mini` does it ahead
-of time. `_arrow_report` lays renders beside real images and measures them (reports/arrow_room.md).
+of time. `_arrow_report` lays renders beside real images and measures them (reports/arrow_room.md). On one machine they
+are the same to the byte every time. Of two processors (EPYC, Xeon) the first ten test scenes agreed, the digest of all
+splits did not; every row carries it.
 """
 
 from __future__ import annotations

@@ -122,6 +122,24 @@ def test_beside_another_optimiser_both_are_clipped_by_the_norm_of_all() -> None:
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "more", [{"momentum": 0.9}, {"weight_decay": 0.1}, {"centered": True}], ids=str
+)
+def test_a_group_that_asks_for_more_gets_it(more: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    ours = network()
+    theirs = copy.deepcopy(ours)
+    for it, compiled in ((ours, True), (theirs, False)):
+        first, *others = it.parameters()
+        optimizer = RMSprop([{"params": [first], **more}, {"params": others}], 1e-3)
+        with kernels(compiled):
+            for step in range(3):
+                give_gradients(it, step)
+                clip_and_step([optimizer], 1.0)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_seen_in_the_norm_and_in_the_parameters(bad: float) -> None:
     one = network()

@@ -17,14 +17,23 @@ from ..nn.fused import enabled
 
 
 class RMSprop(torch.optim.RMSprop):
-    """torch's, without momentum or weight decay; the state is torch's too, so that either goes on with the other's."""
+    """torch's, with a second way to take a step. The state is torch's, so that either way goes on with the other's."""
 
     def __init__(self, groups: Any, lr: float) -> None:
         super().__init__(groups, lr=lr, foreach=True)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no group asks for more than the rule itself: momentum, say, or weight decay."""
+        more = ("momentum", "weight_decay", "centered", "maximize", "differentiable")
+        return not any(group[option] for group in self.param_groups for option in more)
+
     @torch.no_grad()
     def step_scaled(self, scale: Tensor) -> None:
-        """One step with every gradient times `scale`, which is not written into them. Needs `compilable` gradients."""
+        """One step with every gradient times `scale`, which is not written into them.
+
+        For groups that are plain, and gradients that are `compilable`.
+        """
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             for p in parameters:
@@ -55,7 +64,7 @@ def clip_and_step(optimizers: Sequence[torch.optim.Optimizer], bound: float) -> 
     norm: Tensor = _compiled().norm(_compiled().pieces(gradients, gradients))
     scale = (bound / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
     for optimizer in optimizers:
-        if type(optimizer) is RMSprop:
+        if type(optimizer) is RMSprop and optimizer.is_plain:
             optimizer.step_scaled(scale)
         else:
             mine = [p for group in optimizer.param_groups for p in group["params"]]
