@@ -11,7 +11,7 @@ from ._judge_arrow_parser import Parser, parser_for
 from ._judge_arrow_rules import SOMETHING, Ruling, ruling
 from ._judge_arrow_scenes import Room
 
-VERSION = 1  # of the judge: raise it when the same image begins to get another verdict, whichever part changed
+VERSION = 2  # of the judge: raise it when the same image begins to get another verdict, whichever part changed
 
 
 @dataclass(frozen=True)

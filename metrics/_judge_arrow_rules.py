@@ -19,7 +19,6 @@ from ._judge_arrow_scenes import SHAPES
 # Chosen on validation scenes alone (reports/arrow_judge.md).
 SOMETHING = 0.3  # an object is what the parser is at least this sure of
 SHAPE = 0.95  # it is recognised if one shape is at least this likely
-MATERIAL = 0.25  # a scene is of one material if no object is less likely to be of it
 ANGLE = 25.0  # degrees between where the arrow points and the object that it points at
 
 LAWS = (
@@ -69,8 +68,8 @@ def ruling(parsed: Parsed) -> Ruling:
     ]
     if not (parsed.centre[arrow, 1] > parsed.centre[others, 1]).all():
         return Ruling(5, angle[odd])
-    metal = parsed.metal[seen]
-    if max(metal.min(), (1 - metal).min()) < MATERIAL:
+    metal = parsed.metal[seen] > 0.5
+    if metal.any() and not metal.all():
         return Ruling(6, angle[odd])
     if angle[odd] > min(angle):
         return Ruling(7, angle[odd])

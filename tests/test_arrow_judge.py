@@ -18,6 +18,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import stats
 from scipy.spatial import ConvexHull
 
 from reprise.core.dataset import Examples, Split
@@ -174,6 +175,8 @@ def turned(degrees: float) -> NDArray[np.float64]:
         (by_hand(shape=np.eye(5)[[2, 2, 2, 3]]), "not two equal shapes and one other", None),
         (by_hand(shape=np.eye(5)[[2, 0, 1, 3]]), "not two equal shapes and one other", None),
         (by_hand(metal=np.array([0, 0, 1, 0])), "not one material", 0),
+        (by_hand(metal=np.array([0.1, 0.6, 0, 0])), "not one material", 0),  # what it likeliest is
+        (by_hand(metal=np.array([0.1, 0.4, 0, 0])), "lawful", 0),
         (by_hand(metal=np.array([0, 0, 0, 1])), "not one material", 0),
         (by_hand(centre=np.array([[25.0, 60], [64, 45], [100, 99], [64, 95]])), "the arrow is not the lowest", 0),
     ],
@@ -541,7 +544,10 @@ def test_a_room_of_mixed_materials_or_of_five_objects_can_be_drawn() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_judge_tells_lawful_from_unlawful_rooms() -> None:
-    """The one that evaluations use, from the user's cache: it takes too long to train for a test."""
+    """The one that evaluations use, from the user's cache: it takes too long to train for a test.
+
+    Fails where a judge as good as required would be worse than this in one of twenty trials of all kinds together.
+    """
     if not list(KEPT.glob(f"judge/arrow-parser-v{_judge_arrow_parser.VERSION}.*-128.npz")):
         pytest.skip(
             "the Arrow judge is not trained yet; "
@@ -550,11 +556,12 @@ def test_the_judge_tells_lawful_from_unlawful_rooms() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPRISE_CACHE", str(KEPT))
         room = ArrowRoom()
-        rows = validate(ArrowJudge.of(room).verdicts, room, 50)
+        rows = validate(ArrowJudge.of(room).verdicts, room, 200)
+    held = [(row, 1 - row.requirement) for row in rows if row.requirement is not None]
     short = [
         row
-        for row in rows
-        if (bound := row.requirement) is not None
-        and row.rate < bound - 2 * math.sqrt(bound * (1 - bound) / row.n)
+        for row, share in held
+        if stats.binomtest(round((1 - row.rate) * row.n), row.n, share, "greater").pvalue
+        < 0.05 / len(held)
     ]
     assert not short, table(rows)
