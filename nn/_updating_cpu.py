@@ -1,8 +1,7 @@
 """The compiled half of training/rmsprop.py; threads and pointers are those of nn/_fused_cpu.py.
 
-Tensors are given as a table of pieces, (N, 4) int64: the addresses of a piece of the parameter, its gradient and its
-mean square (0 where there is none), and its length. A piece has at most PIECE fp32 numbers. Who works on which piece
-does not matter: no sum goes over two of them here.
+Kernels are given a table of pieces, (N, 1 + k) int64: the length of a piece, at most PIECE fp32 numbers, and its
+address in each of k tensors. Who works on which piece does not matter: no sum goes over two of them here.
 """
 
 # The names and loops are numba's: plain functions over arrays, no types that mypy could check.
@@ -20,19 +19,16 @@ F32 = np.float32
 PIECE = 1 << 14
 
 
-def pieces(parameters, gradients, squares=None):
-    """The table of tensors that are alike in shape and memory."""
-    lengths = np.array([p.numel() for p in parameters], np.int64)
-    first = np.zeros((len(parameters), 3), np.int64)
-    for column, tensors in enumerate((parameters, gradients, squares)):
-        if tensors is not None:
-            first[:, column] = [tensor.data_ptr() for tensor in tensors]
+def _pieces(*kinds):
+    """The table of k lists of tensors: the n-th of every list are alike in shape and memory."""
+    lengths = np.array([tensor.numel() for tensor in kinds[0]], np.int64)
+    first = np.array([[t.data_ptr() for t in tensors] for tensors in zip(*kinds, strict=True)])
     counts = -(-lengths // PIECE)
-    of = np.repeat(np.arange(len(parameters)), counts)
+    of = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(of)) - np.repeat(counts.cumsum() - counts, counts)
-    table = np.empty((len(of), 4), np.int64)
-    table[:, :3] = np.where(first[of] > 0, first[of] + 4 * PIECE * number[:, None], 0)
-    table[:, 3] = np.minimum(lengths[of] - PIECE * number, PIECE)
+    table = np.empty((len(of), 1 + len(kinds)), np.int64)
+    table[:, 0] = np.minimum(lengths[of] - PIECE * number, PIECE)
+    table[:, 1:] = first[of] + 4 * PIECE * number[:, None]
     return torch.from_numpy(table)
 
 
@@ -62,9 +58,10 @@ def _update(p, g, square, scale, lr, alpha, eps):
 def _squares_of_pieces(data):
     call = carray(data, 6, np.int64)
     _, _, first, last = _share(call)
-    table, sums = carray(_pointer(call[3]), (call[2], 4), np.int64), _floats(call[4], call[2])
+    table, sums = carray(_pointer(call[3]), (call[2], 2), np.int64), _floats(call[4], call[2])
     for n in range(first, last):
-        sums[n] = _square(_floats(table[n, 1], table[n, 3]))
+        length, address = table[n]
+        sums[n] = _square(_floats(address, length))
 
 
 def _update_of_pieces(data):
@@ -73,24 +70,25 @@ def _update_of_pieces(data):
     table = carray(_pointer(call[3]), (call[2], 4), np.int64)
     scale, lr, alpha, eps = _floats(call[4], 4)
     for n in range(first, last):
-        p, g, square = (
-            _floats(table[n, 0], table[n, 3]),
-            _floats(table[n, 1], table[n, 3]),
-            _floats(table[n, 2], table[n, 3]),
+        length, p, g, square = table[n]
+        _update(
+            _floats(p, length), _floats(g, length), _floats(square, length), scale, lr, alpha, eps
         )
-        _update(p, g, square, scale, lr, alpha, eps)
 
 
-def norm(table):
-    """The norm of all gradients together, fp32, 0-d."""
+def norm(gradients):
+    """The norm of all of them together, fp32, 0-d."""
+    if not gradients:
+        return torch.zeros(())
+    table = _pieces(gradients)
     sums = torch.empty(len(table))
-    if len(table):
-        _run(_squares_of_pieces, [len(table)], [table, sums])
+    _run(_squares_of_pieces, [len(table)], [table, sums])
     return sums.double().sum().sqrt().float()
 
 
-def rmsprop(table, scale, lr, alpha, eps):
+def rmsprop(parameters, gradients, squares, scale, lr, alpha, eps):
     """Updates parameters and mean squares."""
-    if len(table):
+    if parameters:
+        table = _pieces(parameters, gradients, squares)
         options = torch.tensor([float(scale), lr, alpha, eps])
         _run(_update_of_pieces, [len(table)], [table, options])

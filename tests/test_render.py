@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pikepdf
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -232,7 +233,9 @@ def test_the_pdf_is_the_same_bytes_wherever_it_is_made(tmp_path: Path) -> None:
     one, two = ((tmp_path / n / "reports/paper/p.pdf").read_bytes() for n in ("one", "two"))
     assert one == two
     assert one.startswith(b"%PDF")
-    assert b"CreationDate" not in one
+    with pikepdf.open(tmp_path / "one/reports/paper/p.pdf") as document:
+        assert "/CreationDate" not in document.docinfo
+        assert "/StructTreeRoot" in document.Root, "a screen reader finds its way"
 
 
 class Elements(html.parser.HTMLParser):

@@ -43,9 +43,10 @@ class RMSprop(torch.optim.RMSprop):
                         p, memory_format=torch.preserve_format
                     )
                 self.state[p]["step"] += 1
+            gradients = [p.grad for p in parameters]
             squares = [self.state[p]["square_avg"] for p in parameters]
-            table = _compiled().pieces(parameters, [p.grad for p in parameters], squares)
-            _compiled().rmsprop(table, scale, group["lr"], group["alpha"], group["eps"])
+            rule = (group["lr"], group["alpha"], group["eps"])
+            _compiled().rmsprop(parameters, gradients, squares, scale, *rule)
 
 
 def clip_and_step(optimizers: Sequence[torch.optim.Optimizer], bound: float) -> Tensor:
@@ -61,7 +62,7 @@ def clip_and_step(optimizers: Sequence[torch.optim.Optimizer], bound: float) -> 
             optimizer.step()
         return before
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm: Tensor = _compiled().norm(_compiled().pieces(gradients, gradients))
+    norm: Tensor = _compiled().norm(gradients)
     scale = (bound / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
     for optimizer in optimizers:
         if type(optimizer) is RMSprop and optimizer.is_plain:
