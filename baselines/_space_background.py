@@ -47,7 +47,7 @@ class Background(nn.Module):
         self.size, self.components = size, components
         # A canvas of 64 pixels: one halving and one doubling less.
         half = size == 64
-        self.code = nn.Sequential(
+        self.code = Stack(
             *_halvings(channels, [64] * (3 if half else 4)),
             nn.Flatten(),
             nn.Linear(4096, HIDDEN),
@@ -57,7 +57,7 @@ class Background(nn.Module):
         self.z_mask_0 = nn.Parameter(torch.zeros(LATENT))
         self.mask_prior = Recurrence(LATENT)
         self.mask_decoder = _doublings([4, 2, 2 if half else 4, 4], 1)
-        self.component_encoder = nn.Sequential(
+        self.component_encoder = Stack(
             *_halvings(channels + 1, [32, 64, 64] if half else [32, 32, 64, 64]),
             nn.Flatten(),
             nn.Linear(4096, 2 * LATENT),
@@ -185,7 +185,7 @@ class BroadcastDecoder(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(LATENT + 2, 32, 3)
         self.first_norm = nn.BatchNorm2d(32)
-        self.others = nn.Sequential(
+        self.others = Stack(
             *(each for _ in range(3) for each in (nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32), ELU()))
         )
         self.last = nn.Conv2d(32, channels, 1)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .batch_norm import norm_and_elu
+from .channels_last import ELU
 from .convolution import convolved
 from .fused import activate_and_norm, fusible
 from .pixels import Move, moved
@@ -31,7 +33,7 @@ class Layer(NamedTuple):
 
 
 class Stack(nn.Sequential):
-    """nn.Sequential, in which an activation and the GroupNorm behind it are one operation where they can be."""
+    """nn.Sequential, in which a norm and the activation beside it are one operation where they can be."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The modules in order."""
@@ -145,7 +147,7 @@ def _without_shuffle(modules: Iterable[nn.Module]) -> list[nn.Module]:
 
 
 def in_order(modules: Iterable[nn.Module], x: Tensor, move: Move | None = None) -> Tensor:
-    """What nn.Sequential does, an activation and the norm that follows it in one; then the pixels are moved."""
+    """What nn.Sequential does, a norm and its activation in one; then the pixels are moved."""
     queue = list(modules)
     while queue:
         module = queue.pop(0)
@@ -155,6 +157,9 @@ def in_order(modules: Iterable[nn.Module], x: Tensor, move: Move | None = None) 
             x = activate_and_norm(x, module, norm, None if queue else move)
             if not queue:
                 return x
+        elif queue and isinstance(module, nn.BatchNorm2d) and isinstance(queue[0], ELU):
+            del queue[0]
+            x = norm_and_elu(x, module)
         else:
             x = module(x)
     return x if move is None else moved(x, move)

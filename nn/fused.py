@@ -57,7 +57,7 @@ def activate_and_norm(
     """norm(act(x)): (B, C, H, W) -> the same, in x's precision; with a move, of (B, C, P, 1), its pixels moved then."""
     # torch's own compiler cannot see into these kernels; it makes others
     possible = _enabled and not torch.compiler.is_compiling()
-    if not (possible and fusible(act, norm) and x.device.type == "cpu" and _is_dense(x)):
+    if not (possible and fusible(act, norm) and x.device.type == "cpu" and is_dense(x)):
         plain: Tensor = norm(act(x))
         return plain if move is None else moved(plain, move)
     alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
@@ -74,7 +74,8 @@ def fusible(act: nn.Module, norm: nn.Module) -> bool:
     return known and isinstance(norm, nn.GroupNorm) and norm.affine
 
 
-def _is_dense(x: Tensor) -> bool:
+def is_dense(x: Tensor) -> bool:
+    """Whether a kernel can read x (B, C, H, W): channels-last memory, fp32 or bf16."""
     return x.dtype in (torch.float32, torch.bfloat16) and x.permute(0, 2, 3, 1).is_contiguous()
 
 
@@ -89,9 +90,9 @@ class _ActivateAndNorm(torch.autograd.Function):
         forward, _ = _compiled()
         out = torch.empty_like(x)
         moments = torch.empty(len(x), 2, groups)
-        rows = _tiled(x)
+        rows = tiled(x)
         gain, shift = (_repeated(p, rows.shape[2]) for p in (weight, bias))
-        forward(rows, gain, shift, _tiled(out), moments, x.shape[1], eps, alpha, to)
+        forward(rows, gain, shift, tiled(out), moments, x.shape[1], eps, alpha, to)
         ctx.save_for_backward(x, gain, moments)
         ctx.alpha, ctx.to = alpha, to
         return out
@@ -101,17 +102,17 @@ class _ActivateAndNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         _, backward = _compiled()
         x, gain, moments = ctx.saved_tensors
-        if not (_is_dense(grad) and grad.dtype == x.dtype):
+        if not (is_dense(grad) and grad.dtype == x.dtype):
             grad = grad.to(x.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         of_x = torch.empty_like(x)
         of_tile = backward(
-            _tiled(x), gain, moments, _tiled(grad), _tiled(of_x), x.shape[1], ctx.alpha, ctx.to
+            tiled(x), gain, moments, tiled(grad), tiled(of_x), x.shape[1], ctx.alpha, ctx.to
         )
         of_weight, of_bias = of_tile.view(2, -1, x.shape[1]).sum(1)
         return of_x, of_weight, of_bias, None, None, None, None
 
 
-def _tiled(x: Tensor) -> Tensor:
+def tiled(x: Tensor) -> Tensor:
     """(B, C, H, W) in channels-last memory as (B, rows, k C), k C >= TILE where the pixels allow; no copy."""
     batch, channels, height, width = x.shape
     pixels, k = height * width, 1
