@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.blocks import Stack
+from ..nn.compositing import compete, softmax_shares
 from ..nn.distributions import Bernoulli, Gaussian
 from ..nn.spatial_transformer import crop, paste, paste_sum
 from ._space_layers import full, gaussian, layer, sub_pixel
@@ -29,14 +30,10 @@ class Cells(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """The foreground, rendered. mean: (B, C, H, W). cover: (B, O, 1, H, W), how much of a pixel each cell explains.
-
-    alpha, their sum over cells: (B, 1, H, W).
-    """
+    """The foreground, rendered. mean: (B, C, H, W). alpha: (B, 1, H, W), how much of a pixel it explains."""
 
     mean: Tensor
     alpha: Tensor
-    cover: Tensor
 
 
 class Foreground(nn.Module):
@@ -138,12 +135,19 @@ class Foreground(nn.Module):
         with torch.autocast(z_what.device.type, enabled=False):
             opacity = opacity * z_pres[..., None, None]
             glimpse = torch.cat([opacity * appearance, opacity], 2)  # (B, O, C + 1, G, G)
-            pasted = paste(glimpse, *self.box(z_where), self.size)  # (B, O, C + 1, H, W)
-            # importance = opacity · 100 sigmoid(-depth), pasted: the factor is one number per cell
-            importance = pasted[:, :, -1:] * (100 * (-z_depth).sigmoid())[..., None, None]
-            weighted = importance.softmax(1) * pasted
-            together = weighted.sum(1)
-        return Layers(together[:, :-1], together[:, -1:], weighted[:, :, -1:])
+            together = compete(glimpse, self.nearness(z_depth), *self.box(z_where), self.size)
+        return Layers(together[:, :-1], together[:, -1:])
+
+    def cover(self, z_pres: Tensor, z_where: Tensor, z_depth: Tensor, z_what: Tensor) -> Tensor:
+        """How much of every pixel each cell explains, (B, O, 1, H, W); alpha is their sum."""
+        _, opacity = self.objects(z_what)
+        with torch.autocast(z_what.device.type, enabled=False):
+            pasted = paste(opacity * z_pres[..., None, None], *self.box(z_where), self.size)
+            return softmax_shares(pasted, self.nearness(z_depth)) * pasted
+
+    def nearness(self, z_depth: Tensor) -> Tensor:
+        """What an object's opacity is multiplied by to be its logit: (B, O, 1) -> (B, O)."""
+        return 100 * (-z_depth[..., 0]).sigmoid()
 
     def boundary_loss(self, z_pres: Tensor, z_where: Tensor, alpha: Tensor) -> Tensor:
         """The price of an object that reaches into the frame of its box: (B,), nats.

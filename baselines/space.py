@@ -271,16 +271,15 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
         is how the likelihood sees them; then the background's components, or black.
         """
         z = self.infer(x)
-        layers = self.foreground.render(z.z_pres, z.z_where, z.z_depth, z.z_what)
+        objects = z.z_pres, z.z_where, z.z_depth, z.z_what
+        layers, cover = self.foreground.render(*objects), self.foreground.cover(*objects)
         if self.background is None:
             mask, component = torch.ones_like(layers.alpha)[:, None], torch.zeros_like(x)[:, None]
         else:
             mask, component = self.background.masks(z.z_mask), self.background.images(z.z_component)
         behind = (1 - layers.alpha)[:, None] * mask
         shared = layers.mean[:, None].expand(-1, self.config.grid**2, -1, -1, -1)
-        return Decomposition(
-            torch.cat([layers.cover, behind], 1), torch.cat([shared, component], 1)
-        )
+        return Decomposition(torch.cat([cover, behind], 1), torch.cat([shared, component], 1))
 
     # The objective.
 

@@ -13,7 +13,7 @@ import torch
 from .contest import Work
 
 KINDS = [
-    ("compiled kernels", r"^_(ActivateAndNorm|CompiledComposite|Resample)(Backward)?$"),
+    ("compiled kernels", r"^_(ActivateAndNorm|NormAndELU|CompiledCompos|CompiledCompet|Resample)\w*$"),
     ("convolutions", r"conv"),
     ("matrix products", r"::(mm|bmm|addmm|baddbmm|matmul|linear)$"),
     ("normalisation", r"(group|layer)_norm"),

@@ -1,9 +1,11 @@
-"""Objects in front of one another and of a background: responsibilities and masks (GNM's supplement, Algorithm 2).
+"""Objects in front of one another and of a background: responsibilities and masks.
 
-Glimpses of several colours and one mask are pasted where their boxes are. At a pixel where several objects lie, each
-answers for a share of it, in proportion to its mask times its weight (the nearer, the heavier):
+`composite` is GNM's (its supplement, Algorithm 2), `compete` SPACE's. Glimpses of several colours and one mask are
+pasted where their boxes are. At a pixel where several objects lie, each answers for a share of it, in proportion to its
+mask times its weight (the nearer, the heavier), or to exp of that:
 
     share_o = weight_o mask_o / Σ_o' weight_o' mask_o'       foreground = Σ_o share_o colour_o       mask = Σ_o mask_o
+    share_o = exp(weight_o mask_o) / Σ_o' exp(weight_o' mask_o')          every channel = Σ_o share_o channel_o
 
 Pasting is linear and a weight is one number per object, so that weight_o mask_o needs no canvas of its own.
 """
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .resampling import possible
-from .spatial_transformer import interpolation
+from .spatial_transformer import interpolation, paste
 
 EMPTY = 1e-15  # where no object is, shares are 0 / EMPTY
 
@@ -72,6 +74,27 @@ def composite(
     rows = glimpse.to(a_x.dtype).transpose(2, 3)
     foreground, mask = _Composite.apply(rows, weight.to(a_x.dtype), a_x, a_y)  # type: ignore[no-untyped-call]
     return foreground, mask
+
+
+def softmax_shares(mask: Tensor, weight: Tensor) -> Tensor:
+    """Who answers for each pixel where objects compete: (B, O, 1, H, W) and weights (B, O) -> (B, O, 1, H, W).
+
+    Where an object has no mask it has exp(0), not nothing.
+    """
+    return (mask * weight[:, :, None, None, None]).softmax(1)
+
+
+def compete(glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
+    """Σ_o share_o glimpse_o, with `softmax_shares`: (B, O, C + 1, G, G) -> (B, C + 1, canvas, canvas).
+
+    A glimpse's last channel is its mask. weight: (B, O). scale, shift: (B, O, 2), as in `paste`.
+    """
+    if possible(glimpse, scale):
+        inputs = (part.float() for part in (glimpse, weight, scale, shift))
+        together: Tensor = _CompiledCompetition.apply(*inputs, canvas)  # type: ignore[no-untyped-call]
+        return together
+    pasted = paste(glimpse, scale, shift, canvas)
+    return (softmax_shares(pasted[:, :, -1:], weight) * pasted).sum(1)
 
 
 class _Composite(torch.autograd.Function):
@@ -177,11 +200,42 @@ class _CompiledComposite(torch.autograd.Function):
         return of_source.permute(0, 1, 4, 2, 3), *found, None, of_presence
 
 
+class _CompiledCompetition(torch.autograd.Function):
+    """`compete` pixel by pixel, where a box is. In autograd's hands: the inputs, the result, and two plain canvases."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, glimpse: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, canvas: int
+    ) -> Tensor:
+        objects = [part.contiguous() for part in (glimpse, weight, scale, shift)]
+        batch, _, channels = glimpse.shape[:3]
+        together = weight.new_zeros(batch, channels, canvas, canvas)
+        top, total = (weight.new_zeros(batch, canvas, canvas) for _ in range(2))
+        _competing().forward(objects, [together, top, total])
+        ctx.save_for_backward(*objects, together, top, total)
+        return together
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_together: Tensor) -> tuple[Tensor | None, ...]:
+        objects, canvases = list(ctx.saved_tensors[:4]), list(ctx.saved_tensors[4:])
+        found = [torch.zeros_like(part) for part in objects]
+        _competing().backward(objects, canvases, of_together.contiguous(), found)
+        return *found, None
+
+
 @lru_cache
 def _compiled() -> Any:
     from . import _compositing_cpu
 
     return _compositing_cpu
+
+
+@lru_cache
+def _competing() -> Any:
+    from . import _competing_cpu
+
+    return _competing_cpu
 
 
 def _paste(glimpse: Tensor, a_x: Tensor, a_y: Tensor) -> tuple[Tensor, Tensor]:

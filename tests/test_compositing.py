@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from reprise.nn import compositing
-from reprise.nn.compositing import composite, masked, straight_through_clamp
+from reprise.nn.compositing import compete, composite, masked, straight_through_clamp
 from reprise.nn.fused import kernels
 
 from .straightforward import paste_literally
@@ -196,3 +198,57 @@ def test_a_clamp_passes_its_gradient_straight_through() -> None:
     assert clamped.tolist() == [0, 0.5, 1]
     assert x.grad is not None
     assert x.grad.tolist() == [1, 2, 3]
+
+
+# --- competing for pixels ---------------------------------------------------------------------------------------------
+
+
+def test_competing_objects_share_a_pixel_by_a_softmax_that_absent_ones_take_part_in() -> None:
+    """Two objects as large as the canvas, and one beside it: (e^2 · 0.5 + e^0.3 · 0.3) / (e^2 + e^0.3 + e^0)."""
+    mask = torch.tensor([0.5, 0.3, 0.7], dtype=torch.float64)
+    colour = torch.tensor([0.9, 0.2, 0.4], dtype=torch.float64)
+    glimpse = torch.stack([mask * colour, mask], 1)[None, :, :, None, None].expand(1, 3, 2, 4, 4)
+    scale = torch.tensor([2.0, 2.0, 0.1], dtype=torch.float64)[None, :, None].expand(1, 3, 2)
+    shift = torch.tensor([0.0, 0.0, 9.0], dtype=torch.float64)[None, :, None].expand(1, 3, 2)
+    weight = torch.tensor([[4.0, 1.0, 50.0]], dtype=torch.float64)
+    found = compete(glimpse, weight, scale, shift, 8)[0, :, 4, 4]
+    near, far, absent = math.exp(2), math.exp(0.3), 1.0
+    total = near + far + absent
+    assert found[1].item() == pytest.approx((near * 0.5 + far * 0.3) / total)
+    assert found[0].item() == pytest.approx((near * 0.45 + far * 0.06) / total)
+
+
+@pytest.mark.parametrize("heaviest", [1.0, 100.0])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_compiled_the_competition_is_the_same(threads: int, heaviest: float) -> None:
+    """A logit near 100 has seven digits, and its exponential five."""
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    torch.manual_seed(0)
+    results, (glimpse, weight, scale, shift) = [], [part.float() for part in scene()]
+    given = glimpse, heaviest * weight, scale, shift
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for kind, compiled in ((torch.float64, False), (torch.float32, True)):
+        inputs = [part.to(kind, copy=True).requires_grad_() for part in given]
+        glimpse, weight, scale, shift = inputs
+        with kernels(compiled):
+            together = compete(glimpse, weight, scale, shift, SIDE)
+        assert ("Compiled" in type(together.grad_fn).__name__) == compiled
+        wave = torch.linspace(-3, 3, together.numel(), dtype=kind).view_as(together).cos()
+        gradients = torch.autograd.grad((together.square() * wave).sum(), inputs)
+        results.append([together.detach(), *gradients])
+    torch.set_num_threads(before)
+    for place, (exact, found) in enumerate(zip(*results, strict=True)):
+        assert (exact - found).norm() <= 5e-5 * exact.norm(), place
+
+
+def test_a_competitor_that_is_no_number_is_not_swallowed() -> None:
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    for channel in (0, 1):
+        glimpse = torch.rand(2, 2, 2, 3, 3)
+        glimpse[1, 0, channel, 1, 1] = torch.nan
+        box = torch.full((2, 2, 2), 0.8), torch.zeros(2, 2, 2)
+        with kernels(True):
+            together = compete(glimpse, torch.full((2, 2), 60.0), *box, SIDE)
+        assert together[0].isfinite().all()
+        assert together[1].isnan().any()

@@ -243,7 +243,7 @@ def test_the_nearer_object_covers_the_farther_one() -> None:
     z_depth[:, 5], z_depth[:, 10] = -3.0, 3.0
     nn.init.zeros_(space.foreground.opacity.weight)
     space.foreground.opacity.bias = nn.Parameter(torch.full((1,), 5.0))
-    cover = space.foreground.render(z_pres, z_where, z_depth, torch.randn(1, 16, 32)).cover
+    cover = space.foreground.cover(z_pres, z_where, z_depth, torch.randn(1, 16, 32))
     assert cover[0, 5, 0, 30:34, 30:34].min() > 0.98
     assert cover[0, 10, 0, 30:34, 30:34].max() < 0.01
 

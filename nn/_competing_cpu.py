@@ -1,0 +1,205 @@
+"""The compiled half of `compete` in nn/compositing.py; threads and pointers are those of nn/_fused_cpu.py.
+
+Arrays, all fp32: glimpse (B, O, C + 1, G, G), its last channel the mask; weight (B, O); scale and shift (B, O, 2);
+together (B, C + 1, S, S). Of each pixel (B, S, S): `top`, the highest of all objects' weight times mask, and `total`,
+the sum of exp(weight times mask - top). Positions and rows are those of nn/_resampling_cpu.py.
+"""
+
+# The names and loops are numba's: plain functions over arrays, no types that mypy could check.
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from ._compositing_cpu import _between
+from ._fused_cpu import FAST, _floats, _powers, _run, _share
+from ._resampling_cpu import _of_box, _of_pixels, _of_positions, _positions, _row
+
+F32 = np.float32
+
+
+@njit(inline="always")
+def _exp(x):
+    """exp(x) for x <= 0."""
+    power, p = _powers(x, F32(-87))
+    return power * p + power
+
+
+# One object of one image: its glimpse (C + 1, G, G), its box (2,) and (2,), and the image's canvases.
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _raise(mask, weight, scale, shift, top):
+    """Raises top to its weight times mask (G, G)."""
+    size, side = mask.shape[0], top.shape[0]
+    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
+    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
+    row, slope, value = np.zeros(size + 2, F32), np.zeros(size + 2, F32), np.empty(side, F32)
+    x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
+    y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
+    for i in range(y0, y1):
+        _row(mask, first_y[i], share_y[i], row, slope)
+        _between(row, first_x, share_x, x0, x1, value)
+        for k in range(x0, x1):
+            top[i, k] = max(top[i, k], weight * value[k])
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _add(glimpse, weight, scale, shift, top, total, together):
+    """Adds it to the last two, which count it as absent so far; together is not divided by the total yet."""
+    channels, size = glimpse.shape[:2]
+    side = top.shape[0]
+    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
+    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
+    row, slope = np.zeros(size + 2, F32), np.zeros(size + 2, F32)
+    value, answer = np.empty(side, F32), np.empty(side, F32)
+    x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
+    y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
+    for i in range(y0, y1):
+        for c in range(channels - 1, -1, -1):
+            _row(glimpse[c], first_y[i], share_y[i], row, slope)
+            _between(row, first_x, share_x, x0, x1, value)
+            if c == channels - 1:
+                for k in range(x0, x1):
+                    answer[k] = _exp(weight * value[k] - top[i, k])
+                    total[i, k] += answer[k] - _exp(-top[i, k])
+            for k in range(x0, x1):
+                together[c, i, k] += answer[k] * value[k]
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _add_backward(
+    glimpse, weight, scale, shift, top, total, of_together, of_shares, of_glimpse, of_scale, of_shift
+):  # fmt: skip
+    """Adds to the last three; returns the gradient of the weight. of_shares: what of a share's no object has alone."""
+    channels, size = glimpse.shape[:2]
+    last, side = channels - 1, top.shape[0]
+    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
+    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
+    of_x, of_y = np.zeros(side, F32), np.zeros(side, F32)  # gradients of the positions
+    row, slope = np.zeros((channels, size + 2), F32), np.zeros((channels, size + 2), F32)
+    value, of_value = np.empty((channels, side), F32), np.empty((channels, side), F32)
+    share, of_share, of_row = np.empty(side, F32), np.empty(side, F32), np.zeros(size + 2, F32)
+    x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
+    y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
+    of_weight = F32(0)
+    for i in range(y0, y1):
+        for c in range(channels):
+            _row(glimpse[c], first_y[i], share_y[i], row[c], slope[c])
+            _between(row[c], first_x, share_x, x0, x1, value[c])
+        for k in range(x0, x1):
+            share[k] = _exp(weight * value[last, k] - top[i, k]) / total[i, k]
+            of_share[k] = of_shares[i, k]
+        for c in range(channels):
+            for k in range(x0, x1):
+                of_share[k] += of_together[c, i, k] * value[c, k]
+                of_value[c, k] = of_together[c, i, k] * share[k]
+        for k in range(x0, x1):
+            of_logit = share[k] * of_share[k]
+            of_weight += of_logit * value[last, k]
+            of_value[last, k] += of_logit * weight
+        for c in range(channels):
+            of_y[i] += _of_positions(row[c], slope[c], first_x, share_x, x0, x1, of_value[c], of_x)
+            _of_pixels(
+                first_x, share_x, x0, x1, of_value[c], of_row, first_y[i], share_y[i], of_glimpse[c]
+            )
+    _of_box(scale, shift, 0, size, x0, x1, of_x, of_scale, of_shift)
+    _of_box(scale, shift, 1, size, y0, y1, of_y, of_scale, of_shift)
+    return of_weight
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _forward(glimpse, weight, scale, shift, together, top, total):
+    """Adds to together and top, which begin as zeros; writes total."""
+    objects, last = glimpse.shape[1], glimpse.shape[2] - 1
+    for b in range(len(glimpse)):
+        for o in range(objects):
+            _raise(glimpse[b, o, last], weight[b, o], scale[b, o], shift[b, o], top[b])
+        for i in range(top.shape[1]):
+            for k in range(top.shape[2]):
+                total[b, i, k] = F32(objects) * _exp(-top[b, i, k])
+        for o in range(objects):
+            _add(glimpse[b, o], weight[b, o], scale[b, o], shift[b, o], top[b], total[b], together[b])  # fmt: skip
+        for c in range(last + 1):
+            for i in range(top.shape[1]):
+                for k in range(top.shape[2]):
+                    together[b, c, i, k] /= total[b, i, k]
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _backward(
+    glimpse, weight, scale, shift, together, top, total, of_together,
+    of_glimpse, of_weight, of_scale, of_shift,
+):  # fmt: skip
+    """Adds to the last four, which begin as zeros."""
+    of_shares = np.empty(top.shape[1:], F32)
+    for b in range(len(glimpse)):
+        of_shares[:] = 0
+        for c in range(together.shape[1]):
+            for i in range(top.shape[1]):
+                for k in range(top.shape[2]):
+                    of_shares[i, k] -= of_together[b, c, i, k] * together[b, c, i, k]
+        for o in range(glimpse.shape[1]):
+            of_weight[b, o] += _add_backward(
+                glimpse[b, o], weight[b, o], scale[b, o], shift[b, o], top[b], total[b], of_together[b], of_shares,
+                of_glimpse[b, o], of_scale[b, o], of_shift[b, o],
+            )  # fmt: skip
+
+
+# 2 to 6: B, O, C + 1, G, S; from 7: addresses.
+
+
+@njit(inline="always")
+def _objects(call, at):
+    """glimpse, weight, scale and shift, or their gradients, from this address on; a thread's share of them."""
+    _, _, first, last = _share(call)
+    glimpses = (call[2], call[3], call[4], call[5], call[5])
+    boxes = (call[2], call[3], 2)
+    return (
+        _floats(call[at], glimpses)[first:last], _floats(call[at + 1], (call[2], call[3]))[first:last],
+        _floats(call[at + 2], boxes)[first:last], _floats(call[at + 3], boxes)[first:last],
+    )  # fmt: skip
+
+
+@njit(inline="always")
+def _canvases(call):
+    """together, top and total; a thread's share of them."""
+    _, _, first, last = _share(call)
+    plain = (call[2], call[6], call[6])
+    return (
+        _floats(call[11], (call[2], call[4], call[6], call[6]))[first:last],
+        _floats(call[12], plain)[first:last], _floats(call[13], plain)[first:last],
+    )  # fmt: skip
+
+
+def _forward_images(data):
+    call = carray(data, 15, np.int64)
+    glimpse, weight, scale, shift = _objects(call, 7)
+    together, top, total = _canvases(call)
+    _forward(glimpse, weight, scale, shift, together, top, total)
+
+
+def _backward_images(data):
+    call = carray(data, 20, np.int64)
+    _, _, first, last = _share(call)
+    glimpse, weight, scale, shift = _objects(call, 7)
+    together, top, total = _canvases(call)
+    of_together = _floats(call[14], (call[2], call[4], call[6], call[6]))[first:last]
+    of_glimpse, of_weight, of_scale, of_shift = _objects(call, 15)
+    _backward(
+        glimpse, weight, scale, shift, together, top, total, of_together,
+        of_glimpse, of_weight, of_scale, of_shift,
+    )  # fmt: skip
+
+
+def forward(objects, canvases):
+    """Adds to together and top, writes total, the canvases. objects: glimpse, weight, scale, shift."""
+    _run(_forward_images, [*objects[0].shape[:4], canvases[0].shape[-1]], [*objects, *canvases])
+
+
+def backward(objects, canvases, of_together, found):
+    """Adds to the gradients found, of the objects."""
+    tensors = [*objects, *canvases, of_together, *found]
+    _run(_backward_images, [*objects[0].shape[:4], canvases[0].shape[-1]], tensors)
