@@ -13,7 +13,10 @@ import torch
 from .contest import Work
 
 KINDS = [
-    ("compiled kernels", r"^_(ActivateAndNorm|NormAndELU|CompiledCompos|CompiledCompet|Resample)\w*$"),
+    (
+        "compiled kernels",
+        r"^_(ActivateAndNorm|NormAndELU|CompiledCompos|CompiledCompet|Resample)\w*$",
+    ),
     ("convolutions", r"conv"),
     ("matrix products", r"::(mm|bmm|addmm|baddbmm|matmul|linear)$"),
     ("normalisation", r"(group|layer)_norm"),
