@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .batch_norm import norm_and_elu
 from .channels_last import ELU
-from .convolution import convolved
+from .convolution import convolve, convolved
 from .fused import activate_and_norm, fusible
 from .pixels import Move, moved
 
@@ -161,7 +161,7 @@ def in_order(modules: Iterable[nn.Module], x: Tensor, move: Move | None = None) 
             del queue[0]
             x = norm_and_elu(x, module)
         else:
-            x = module(x)
+            x = convolve(x, module) if isinstance(module, nn.Conv2d) else module(x)
     return x if move is None else moved(x, move)
 
 
@@ -199,7 +199,7 @@ class ConvLSTM(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One step. inputs: maps (B, ., grid, grid) that are concatenated. Returns the next (h, c)."""
         h, c = state
-        i, f, o, g = self.gates(torch.cat([*inputs, h], 1)).chunk(4, 1)
+        i, f, o, g = convolve(torch.cat([*inputs, h], 1), self.gates).chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
 

@@ -1,6 +1,7 @@
 """Convolutions of maps of a few pixels, whose weights' gradient takes torch's CPU kernels longer than all the rest.
 
-With so few pixels it is one product of two matrices: of what each output pixel saw, and the gradient it received.
+With so few pixels it is one product of two matrices: of what each output pixel saw, and the gradient it received. Where
+each sees one pixel alone, all of it is a linear layer.
 """
 
 from __future__ import annotations
@@ -9,14 +10,29 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 FEW = 16  # pixels; above, torch's own kernels are faster
 
 
+def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """layer(x), by `convolved` where that is the same."""
+    k = layer.kernel_size[0]
+    plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.bias is not None  # fmt: skip
+    same = layer.kernel_size == (k, k) and layer.padding == ((k - 1) // 2,) * 2
+    if not (plain and same and layer.padding_mode == "zeros"):
+        found: Tensor = layer(x)
+        return found
+    assert layer.bias is not None
+    return convolved(x, layer.weight, layer.bias, (k - 1) // 2)
+
+
 def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     """F.conv2d with stride 1: (B, C, H, W), (C', C, k, k), (C',) -> (B, C', H, W)."""
-    few = x.shape[2] * x.shape[3] <= FEW and weight.shape[-1] > 1 and x.device.type == "cpu"
+    few = x.shape[2] * x.shape[3] <= FEW and x.device.type == "cpu"
+    if few and weight.shape[-1] == 1 and padding == 0 and not torch.compiler.is_compiling():
+        pixels = F.linear(x.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1), bias)
+        return pixels.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
     if not few or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.conv2d(x, weight, bias, padding=padding)
     if torch.is_autocast_enabled("cpu"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from reprise.nn.convolution import convolved
+from reprise.nn.convolution import convolve, convolved
 
 
 @pytest.mark.parametrize(
@@ -48,3 +51,41 @@ def test_under_autocast_it_is_bf16_and_gradients_are_those_of_the_parameters() -
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() < 0.02 * b.norm()
+
+
+@pytest.mark.parametrize("size", [(4, 4), (1, 3), (8, 8)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_sees_one_pixel_is_a_linear_layer_with_torchs_values_and_gradients(
+    size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(5, 4, 1, dtype=torch.double)
+    x = torch.randn(3, 5, *size, dtype=torch.double).to(memory_format=layout).requires_grad_()
+    assert layer.bias is not None
+    ours, theirs = convolve(x, layer), layer(x)
+    assert ("Convolution" not in type(ours.grad_fn).__name__) == (size != (8, 8))
+    inputs, grad = (x, layer.weight, layer.bias), torch.randn_like(theirs)
+    found, expected = (torch.autograd.grad(y, inputs, grad) for y in (ours, theirs))
+    for a, b in zip((ours, *found), (theirs, *expected), strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 3, "padding": 1, "bias": False},
+        {"kernel_size": 3, "padding": 1, "groups": 2},
+        {"kernel_size": 3, "padding": 2, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "circular"},
+        {"kernel_size": (1, 3), "padding": (0, 1)},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": 4},
+        {"kernel_size": 3, "padding": 1},
+    ],
+    ids=str,
+)
+def test_a_layer_of_whatever_kind_says_what_it_says_alone(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(4, 6, **options), torch.randn(2, 4, 4, 4)
+    assert torch.allclose(convolve(x, layer), layer(x), atol=1e-6)
