@@ -23,13 +23,19 @@ def norm_and_elu(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     # torch's own compiler cannot see into these kernels; it makes others
     asked = enabled() and norm.training and not torch.compiler.is_compiling()
     possible = asked and x.device.type == "cpu" and is_dense(x)
-    if not possible or norm.running_mean is None or norm.momentum is None or not norm.affine:
+    count = x.numel() // x.shape[1]
+    if (
+        not possible
+        or count < 2
+        or norm.running_mean is None
+        or norm.momentum is None
+        or not norm.affine
+    ):
         return elu(norm(x))
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     out, mean, variance = _NormAndELU.apply(x, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        count = x.numel() // x.shape[1]
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)

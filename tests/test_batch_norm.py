@@ -129,3 +129,8 @@ def test_a_stack_makes_the_two_one() -> None:
         out = stack(x)
     assert "NormAndELU" in type(out.grad_fn.next_functions[0][0]).__name__
     torch.testing.assert_close(out, expected)
+
+
+def test_one_number_per_channel_is_refused_as_torch_does() -> None:
+    with kernels(True), pytest.raises(ValueError, match="more than 1 value"):
+        norm_and_elu(torch.randn(1, 8, 1, 1), nn.BatchNorm2d(8))
