@@ -3,7 +3,8 @@
 `norm_and_elu(x, norm)` is `elu(norm(x))`. While a network is trained, where an engine asks for it, on a CPU, with numba
 (the extra `fast`) and channels-last memory, it is compiled code: forward reads x twice and writes once, backward reads
 x twice, the incoming gradient once, and what it wrote of the result once, and nothing but x is kept between them. Sums
-of many rows are fp64. Everywhere else it is the two modules, one after the other; tests/test_batch_norm.py holds one against the other.
+of many rows are fp64. Everywhere else it is the two modules, one after the other; tests/test_batch_norm.py holds one
+against the other.
 """
 
 from __future__ import annotations
