@@ -13,9 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
-from ._compositing_cpu import _between
 from ._fused_cpu import FAST, _floats, _powers, _run, _share
-from ._resampling_cpu import _of_box, _of_pixels, _of_positions, _positions, _row
+from ._resampling_cpu import _between, _of_box, _of_pixels, _of_positions, _positions, _row
 
 F32 = np.float32
 
@@ -27,16 +26,27 @@ def _exp(x):
     return power * p + power
 
 
+@njit(inline="always")
+def _room(side, size, channels):
+    """For one object after the other: of both axes first and share, gradients of positions; rows; what lies at pixels.
+
+    Asked for once: the heap serves one thread at a time.
+    """
+    first = np.empty((2, side), np.int32)
+    share, of_position = np.empty((2, side), F32), np.empty((2, side), F32)
+    rows, values = np.zeros((3, channels, size + 2), F32), np.empty((3, channels, side), F32)
+    return first, share, of_position, rows, values
+
+
 # One object of one image: its glimpse (C + 1, G, G), its box (2,) and (2,), and the image's canvases.
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _raise(mask, weight, scale, shift, top):
+def _raise(mask, weight, scale, shift, top, room):
     """Raises top to its weight times mask (G, G)."""
-    size, side = mask.shape[0], top.shape[0]
-    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
-    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
-    row, slope, value = np.zeros(size + 2, F32), np.zeros(size + 2, F32), np.empty(side, F32)
+    size, (first, share, _, rows, values) = mask.shape[0], room
+    first_x, first_y, share_x, share_y = first[0], first[1], share[0], share[1]
+    row, slope, value = rows[0, 0], rows[1, 0], values[0, 0]
     x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
     y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
     for i in range(y0, y1):
@@ -47,14 +57,12 @@ def _raise(mask, weight, scale, shift, top):
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _add(glimpse, weight, scale, shift, top, total, together):
-    """Adds it to the last two, which count it as absent so far; together is not divided by the total yet."""
+def _add(glimpse, weight, scale, shift, top, total, together, room):
+    """Adds it to total and together, which count it as absent so far; together is not divided by the total yet."""
     channels, size = glimpse.shape[:2]
-    side = top.shape[0]
-    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
-    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
-    row, slope = np.zeros(size + 2, F32), np.zeros(size + 2, F32)
-    value, answer = np.empty(side, F32), np.empty(side, F32)
+    first, share, _, rows, values = room
+    first_x, first_y, share_x, share_y = first[0], first[1], share[0], share[1]
+    row, slope, value, answer = rows[0, 0], rows[1, 0], values[0, 0], values[1, 0]
     x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
     y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
     for i in range(y0, y1):
@@ -71,17 +79,18 @@ def _add(glimpse, weight, scale, shift, top, total, together):
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _add_backward(
-    glimpse, weight, scale, shift, top, total, of_together, of_shares, of_glimpse, of_scale, of_shift
+    glimpse, weight, scale, shift, top, total, of_together, of_shares, of_glimpse, of_scale, of_shift, room
 ):  # fmt: skip
-    """Adds to the last three; returns the gradient of the weight. of_shares: what of a share's no object has alone."""
+    """Adds to the three before the last; returns the gradient of the weight.
+
+    of_shares: what of a share's no object has alone.
+    """
     channels, size = glimpse.shape[:2]
-    last, side = channels - 1, top.shape[0]
-    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
-    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
-    of_x, of_y = np.zeros(side, F32), np.zeros(side, F32)  # gradients of the positions
-    row, slope = np.zeros((channels, size + 2), F32), np.zeros((channels, size + 2), F32)
-    value, of_value = np.empty((channels, side), F32), np.empty((channels, side), F32)
-    share, of_share, of_row = np.empty(side, F32), np.empty(side, F32), np.zeros(size + 2, F32)
+    last, (first, share_of, of_position, rows, values) = channels - 1, room
+    first_x, first_y, share_x, share_y = first[0], first[1], share_of[0], share_of[1]
+    of_x, of_y, row, slope, of_row = of_position[0], of_position[1], rows[0], rows[1], rows[2, 0]
+    value, of_value, share, of_share = values[0], values[1], values[2, 0], values[2, 1]
+    of_position[:] = 0
     x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
     y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
     of_weight = F32(0)
@@ -114,14 +123,17 @@ def _add_backward(
 def _forward(glimpse, weight, scale, shift, together, top, total):
     """Adds to together and top, which begin as zeros; writes total."""
     objects, last = glimpse.shape[1], glimpse.shape[2] - 1
+    room = _room(top.shape[1], glimpse.shape[3], last + 1)
     for b in range(len(glimpse)):
         for o in range(objects):
-            _raise(glimpse[b, o, last], weight[b, o], scale[b, o], shift[b, o], top[b])
+            _raise(glimpse[b, o, last], weight[b, o], scale[b, o], shift[b, o], top[b], room)
         for i in range(top.shape[1]):
             for k in range(top.shape[2]):
                 total[b, i, k] = F32(objects) * _exp(-top[b, i, k])
         for o in range(objects):
-            _add(glimpse[b, o], weight[b, o], scale[b, o], shift[b, o], top[b], total[b], together[b])  # fmt: skip
+            _add(
+                glimpse[b, o], weight[b, o], scale[b, o], shift[b, o], top[b], total[b], together[b], room
+            )  # fmt: skip
         for c in range(last + 1):
             for i in range(top.shape[1]):
                 for k in range(top.shape[2]):
@@ -134,7 +146,10 @@ def _backward(
     of_glimpse, of_weight, of_scale, of_shift,
 ):  # fmt: skip
     """Adds to the last four, which begin as zeros."""
-    of_shares = np.empty(top.shape[1:], F32)
+    of_shares, room = (
+        np.empty(top.shape[1:], F32),
+        _room(top.shape[1], glimpse.shape[3], glimpse.shape[2]),
+    )
     for b in range(len(glimpse)):
         of_shares[:] = 0
         for c in range(together.shape[1]):
@@ -144,7 +159,7 @@ def _backward(
         for o in range(glimpse.shape[1]):
             of_weight[b, o] += _add_backward(
                 glimpse[b, o], weight[b, o], scale[b, o], shift[b, o], top[b], total[b], of_together[b], of_shares,
-                of_glimpse[b, o], of_scale[b, o], of_shift[b, o],
+                of_glimpse[b, o], of_scale[b, o], of_shift[b, o], room,
             )  # fmt: skip
 
 

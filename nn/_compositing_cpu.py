@@ -1,8 +1,11 @@
 """The compiled half of nn/compositing.py; threads and pointers are those of nn/_fused_cpu.py.
 
-Arrays: glimpse (B, O, C + 1, G, G), its last channel the mask; logits (B, O, G G (C + 1)) of those that are masked
-first, fp32 or the bits of bf16; presence and weight (B, O); scale and shift (B, O, 2); foreground (B, C, S, S), mask
-and answers (B, S, S). All but logits are fp32. Positions and rows are those of nn/_resampling_cpu.py.
+Arrays: glimpse (B, O, G G 4), three colours and the mask of one pixel after the other; logits, of those that are masked
+first, the same, fp32 or the bits of bf16; presence and weight (B, O); scale and shift (B, O, 2); foreground
+(B, S, S, 3), mask and answers (B, S, S). All but logits are fp32. Positions and rows: nn/_resampling_cpu.py.
+
+The four numbers of a pixel are one vector to the compiler where they stand together, in the glimpse and in a canvas of
+one image's own. They are written out one by one, all of them read before any is written, or it would not see that.
 """
 
 # The names and loops are numba's: plain functions over arrays, no types that mypy could check.
@@ -15,213 +18,222 @@ import torch
 from numba import carray, njit
 
 from ._fused_cpu import FAST, _floats, _pointer, _read, _run, _scratch, _share, _sigmoid, _write
-from ._resampling_cpu import _of_box, _of_pixels, _of_positions, _positions, _row
+from ._resampling_cpu import _of_box, _positions, _row, _row_backward
 
 F32 = np.float32
 EMPTY = F32(1e-15)  # nn/compositing.py
 
 
 @njit(inline="always")
-def _between(row, first, share, x0, x1, out):
-    """What lies at each pixel of a row between two of its source's."""
-    for k in range(x0, x1):
-        left = row[first[k] + 1]
-        out[k] = left + share[k] * (row[first[k] + 2] - left)
+def _four(array, at):
+    return array[at], array[at + 1], array[at + 2], array[at + 3]
 
 
-# One object of one image: its glimpse (C + 1, G, G), its box (2,) and (2,), and the image's canvases.
+@njit(inline="always")
+def _put(array, at, r, g, b, m):
+    array[at], array[at + 1], array[at + 2], array[at + 3] = r, g, b, m
+
+
+@njit(inline="always")
+def _less(left, right):
+    """left - right, of four."""
+    return left[0] - right[0], left[1] - right[1], left[2] - right[2], left[3] - right[3]
+
+
+@njit(inline="always")
+def _mixed(left, step, share):
+    """left + share step, of four."""
+    return (
+        left[0] + share * step[0], left[1] + share * step[1], left[2] + share * step[2], left[3] + share * step[3]
+    )  # fmt: skip
+
+
+@njit(inline="always")
+def _dot(left, right):
+    return (left[0] * right[0] + left[1] * right[1]) + (left[2] * right[2] + left[3] * right[3])
+
+
+@njit(inline="always")
+def _room(side, size):
+    """For one object after the other: of both axes first and share, gradients of positions; rows of a glimpse.
+
+    Asked for once: the heap serves one thread at a time.
+    """
+    first = np.empty((2, side), np.int32)
+    share, of_position = np.empty((2, side), F32), np.empty((2, side), F32)
+    return first, share, of_position, np.zeros((3, 4 * size + 8), F32)
+
+
+# One object of one image: its glimpse (G, 4 G), its box (2,) and (2,), and the image's canvases.
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _add(glimpse, weight, scale, shift, foreground, mask, answers):
-    """Adds it to the canvases; the foreground is not divided by the answers yet."""
-    channels, size = glimpse.shape[:2]
-    colours, side = channels - 1, mask.shape[0]
-    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
-    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
-    row, slope = np.zeros(size + 2, F32), np.zeros(size + 2, F32)
-    value, answer = np.empty(side, F32), np.empty(side, F32)
+def _add(glimpse, weight, scale, shift, canvas, answers, room):
+    """Adds it to canvas (S, 4 S), colours times answers and masks, and to answers (S, S)."""
+    size, (first, share, _, rows) = len(glimpse), room
+    first_x, first_y, share_x, share_y = first[0], first[1], share[0], share[1]
+    row, slope = rows[0], rows[1]
     x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
     y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
     for i in range(y0, y1):
-        _row(glimpse[colours], first_y[i], share_y[i], row, slope)
-        _between(row, first_x, share_x, x0, x1, value)
+        _row(glimpse, first_y[i], share_y[i], row, slope)
+        pixels, answer_of = canvas[i], answers[i]
         for k in range(x0, x1):
-            mask[i, k] += value[k]
-            answer[k] = weight * value[k]
-            answers[i, k] += answer[k]
-        for c in range(colours):
-            _row(glimpse[c], first_y[i], share_y[i], row, slope)
-            _between(row, first_x, share_x, x0, x1, value)
-            for k in range(x0, x1):
-                foreground[c, i, k] += answer[k] * value[k]
+            j = 4 * (np.int64(first_x[k]) + 1)
+            left = _four(row, j)
+            value = _mixed(left, _less(_four(row, j + 4), left), share_x[k])
+            answer = weight * value[3]
+            r, g, b, m = _four(pixels, 4 * k)
+            r, g, b = r + answer * value[0], g + answer * value[1], b + answer * value[2]
+            _put(pixels, 4 * k, r, g, b, m + value[3])
+            answer_of[k] += answer
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _add_backward(
-    glimpse, weight, scale, shift, of_shared, of_answers, of_mask, of_glimpse, of_scale, of_shift
+    glimpse, weight, scale, shift, field, of_answers, of_glimpse, of_scale, of_shift, room
 ):
-    """Adds to the last three; returns the gradient of the weight."""
-    channels, size = glimpse.shape[:2]
-    colours, side = channels - 1, of_mask.shape[0]
-    first_x, first_y = np.empty(side, np.int32), np.empty(side, np.int32)
-    share_x, share_y = np.empty(side, F32), np.empty(side, F32)
-    of_x, of_y = np.zeros(side, F32), np.zeros(side, F32)  # gradients of the positions
-    row, slope = np.zeros((channels, size + 2), F32), np.zeros((channels, size + 2), F32)
-    value, of_value = np.empty((channels, side), F32), np.empty((channels, side), F32)
-    of_answer, of_row = np.empty(side, F32), np.zeros(size + 2, F32)
+    """Adds to the three before the last; returns the gradient of the weight. field: see `_divide_backward`."""
+    size, (first, share_of, of_position, rows) = len(glimpse), room
+    first_x, first_y, share_x, share_y = first[0], first[1], share_of[0], share_of[1]
+    of_x, of_y, row, slope, of_row = of_position[0], of_position[1], rows[0], rows[1], rows[2]
+    of_position[:] = 0
     x0, x1 = _positions(scale[0], shift[0], size, first_x, share_x)
     y0, y1 = _positions(scale[1], shift[1], size, first_y, share_y)
     of_weight = F32(0)
     for i in range(y0, y1):
-        for c in range(channels):
-            _row(glimpse[c], first_y[i], share_y[i], row[c], slope[c])
-            _between(row[c], first_x, share_x, x0, x1, value[c])
+        _row(glimpse, first_y[i], share_y[i], row, slope)
+        of_row[:] = 0
+        of_pixels, of_answer_of = field[i], of_answers[i]
+        of_height = F32(0)
         for k in range(x0, x1):
-            of_answer[k] = of_answers[i, k]
-        for c in range(colours):
-            for k in range(x0, x1):
-                of_answer[k] += of_shared[c, i, k] * value[c, k]
-                of_value[c, k] = weight * value[colours, k] * of_shared[c, i, k]
-        for k in range(x0, x1):
-            of_weight += of_answer[k] * value[colours, k]
-            of_value[colours, k] = weight * of_answer[k] + of_mask[i, k]
-        for c in range(channels):
-            of_y[i] += _of_positions(row[c], slope[c], first_x, share_x, x0, x1, of_value[c], of_x)
-            _of_pixels(
-                first_x, share_x, x0, x1, of_value[c], of_row, first_y[i], share_y[i], of_glimpse[c]
-            )
+            j, share = 4 * (np.int64(first_x[k]) + 1), share_x[k]
+            left = _four(row, j)
+            step = _less(_four(row, j + 4), left)
+            value = _mixed(left, step, share)
+            r, g, b, m = _four(of_pixels, 4 * k)
+            of_answer = of_answer_of[k] + (r * value[0] + g * value[1] + b * value[2])
+            of_weight += of_answer * value[3]
+            answer = weight * value[3]
+            of_value = answer * r, answer * g, answer * b, weight * of_answer + m
+            of_x[k] += _dot(of_value, step)
+            below = _four(slope, j)
+            of_height += _dot(of_value, _mixed(below, _less(_four(slope, j + 4), below), share))
+            before, after = _four(of_row, j), _four(of_row, j + 4)
+            r, g, b, m = _mixed(before, of_value, F32(1) - share)
+            after = _mixed(after, of_value, share)
+            _put(of_row, j, r, g, b, m)
+            _put(of_row, j + 4, after[0], after[1], after[2], after[3])
+        of_y[i] += of_height
+        _row_backward(of_row, first_y[i], share_y[i], of_glimpse)
     _of_box(scale, shift, 0, size, x0, x1, of_x, of_scale, of_shift)
     _of_box(scale, shift, 1, size, y0, y1, of_y, of_scale, of_shift)
     return of_weight
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _divide(foreground, answers):
-    """Of one image, when all of its objects are there."""
-    for c in range(len(foreground)):
-        for i in range(foreground.shape[1]):
-            for k in range(foreground.shape[2]):
-                foreground[c, i, k] /= answers[i, k] + EMPTY
+def _divide(canvas, answers, foreground, mask):
+    """The last two of one image, when all of its objects are there."""
+    for i in range(len(answers)):
+        for k in range(len(answers)):
+            share = F32(1) / (answers[i, k] + EMPTY)
+            foreground[i, k, 0] = canvas[i, 4 * k] * share
+            foreground[i, k, 1] = canvas[i, 4 * k + 1] * share
+            foreground[i, k, 2] = canvas[i, 4 * k + 2] * share
+            mask[i, k] = canvas[i, 4 * k + 3]
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _divide_backward(foreground, answers, of_foreground, of_shared, of_answers):
-    """Writes the last two: d foreground / d answer_o = (colour_o - foreground) / Σ answers, without colour_o."""
-    of_answers[:] = 0
-    for c in range(len(foreground)):
-        for i in range(foreground.shape[1]):
-            for k in range(foreground.shape[2]):
-                shared = of_foreground[c, i, k] / (answers[i, k] + EMPTY)
-                of_shared[c, i, k] = shared
-                of_answers[i, k] -= shared * foreground[c, i, k]
+def _divide_backward(foreground, answers, of_foreground, of_mask, field, of_answers):
+    """Writes the last two: field (S, 4 S), of what an object adds to the canvas, and of_answers.
+
+    d foreground / d answer_o = (colour_o - foreground) / Σ answers; here without colour_o.
+    """
+    for i in range(len(answers)):
+        for k in range(len(answers)):
+            share = F32(1) / (answers[i, k] + EMPTY)
+            r, g, b = of_foreground[i, k, 0], of_foreground[i, k, 1], of_foreground[i, k, 2]
+            r, g, b = r * share, g * share, b * share
+            of_answers[i, k] = -(
+                r * foreground[i, k, 0] + g * foreground[i, k, 1] + b * foreground[i, k, 2]
+            )
+            _put(field[i], 4 * k, r, g, b, of_mask[i, k])
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _apart(flat, planes):
-    """Pixels (P C,) as planes (C, P). Of four channels, the number that there are, the compiler makes vectors."""
-    channels, count = planes.shape
-    if channels == 4:
-        for p in range(count):
-            planes[0, p] = flat[4 * p]
-            planes[1, p] = flat[4 * p + 1]
-            planes[2, p] = flat[4 * p + 2]
-            planes[3, p] = flat[4 * p + 3]
-    else:
-        for p in range(count):
-            for c in range(channels):
-                planes[c, p] = flat[p * channels + c]
+def _masked(logits, b, o, presence, value, glimpse):
+    """Fills value with the sigmoids of one object, and glimpse with what is pasted of it; both (P 4,)."""
+    for t in range(len(value)):
+        value[t] = _sigmoid(_read(logits, b, o, t))
+    for p in range(len(value) // 4):
+        mask = presence * value[4 * p + 3]
+        glimpse[4 * p] = value[4 * p] * mask
+        glimpse[4 * p + 1] = value[4 * p + 1] * mask
+        glimpse[4 * p + 2] = value[4 * p + 2] * mask
+        glimpse[4 * p + 3] = mask
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _together(planes, flat):
-    """The reverse."""
-    channels, count = planes.shape
-    if channels == 4:
-        for p in range(count):
-            flat[4 * p] = planes[0, p]
-            flat[4 * p + 1] = planes[1, p]
-            flat[4 * p + 2] = planes[2, p]
-            flat[4 * p + 3] = planes[3, p]
-    else:
-        for p in range(count):
-            for c in range(channels):
-                flat[p * channels + c] = planes[c, p]
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def _masked(logits, b, o, presence, flat, value, glimpse):
-    """Fills value (C + 1, P) with the sigmoids of one object, glimpse with what is pasted of it; flat is room."""
-    last = len(value) - 1
-    for t in range(len(flat)):
-        flat[t] = _sigmoid(_read(logits, b, o, t))
-    _apart(flat, value)
-    for p in range(value.shape[1]):
-        glimpse[last, p] = presence * value[last, p]
-    for c in range(last):
-        for p in range(value.shape[1]):
-            glimpse[c, p] = value[c, p] * glimpse[last, p]
-
-
-@njit(cache=True, fastmath=FAST, error_model="numpy")
-def _masked_backward(value, presence, of_glimpse, flat, of_logits, b, o):
+def _masked_backward(value, presence, of_glimpse, of_logits, b, o):
     """Writes of_logits; of_glimpse is used up. Returns the gradient of presence."""
-    last, of_presence = len(value) - 1, F32(0)
-    for c in range(last):
-        for p in range(value.shape[1]):
-            of_glimpse[last, p] += of_glimpse[c, p] * value[c, p]
-            of_glimpse[c, p] *= presence * value[last, p]
-    for p in range(value.shape[1]):
-        of_presence += of_glimpse[last, p] * value[last, p]
-        of_glimpse[last, p] *= presence
-    for c in range(last + 1):
-        for p in range(value.shape[1]):
-            of_glimpse[c, p] *= value[c, p] * (F32(1) - value[c, p])
-    _together(of_glimpse, flat)
-    for t in range(len(flat)):
-        _write(of_logits, b, o, t, flat[t])
+    of_presence = F32(0)
+    for p in range(len(value) // 4):
+        red, green, blue, of_mask = _four(of_glimpse, 4 * p)
+        mask = value[4 * p + 3]
+        of_mask += red * value[4 * p] + green * value[4 * p + 1] + blue * value[4 * p + 2]
+        of_presence += of_mask * mask
+        mask *= presence
+        _put(of_glimpse, 4 * p, red * mask, green * mask, blue * mask, presence * of_mask)
+    for t in range(len(value)):
+        _write(of_logits, b, o, t, of_glimpse[t] * value[t] * (F32(1) - value[t]))
     return of_presence
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _forward(glimpse, weight, scale, shift, foreground, mask, answers):
-    """Adds to foreground, mask and answers, which begin as zeros."""
+def _forward(glimpse, weight, scale, shift, foreground, mask, answers, size):
+    """Writes foreground and mask; adds to answers, which begin as zeros."""
+    side = answers.shape[1]
+    canvas, room = _scratch(4 * side * side).reshape(side, 4 * side), _room(side, size)
     for b in range(len(glimpse)):
+        canvas[:] = 0
         for o in range(glimpse.shape[1]):
-            _add(glimpse[b, o], weight[b, o], scale[b, o], shift[b, o], foreground[b], mask[b], answers[b])  # fmt: skip
-        _divide(foreground[b], answers[b])
+            _add(
+                glimpse[b, o].reshape(size, -1), weight[b, o], scale[b, o], shift[b, o], canvas, answers[b], room
+            )  # fmt: skip
+        _divide(canvas, answers[b], foreground[b], mask[b])
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _forward_masked(logits, presence, weight, scale, shift, foreground, mask, answers, size):
-    """The same of logits (B, O, G G (C + 1)), whose glimpses are never all there."""
-    channels, pixels = foreground.shape[1] + 1, size * size
-    flat = _scratch(channels * pixels)
-    value = _scratch(channels * pixels).reshape(channels, pixels)
-    planes = _scratch(channels * pixels).reshape(channels, pixels)
-    glimpse = planes.reshape(channels, size, size)
+    """The same of logits, whose glimpses are never all there."""
+    side, numbers = answers.shape[1], logits.shape[2]
+    canvas, room = _scratch(4 * side * side).reshape(side, 4 * side), _room(side, size)
+    value, glimpse = _scratch(numbers), _scratch(numbers)
     for b in range(len(logits)):
+        canvas[:] = 0
         for o in range(logits.shape[1]):
-            _masked(logits, b, o, presence[b, o], flat, value, planes)
+            _masked(logits, b, o, presence[b, o], value, glimpse)
             _add(
-                glimpse, weight[b, o], scale[b, o], shift[b, o], foreground[b], mask[b], answers[b]
-            )
-        _divide(foreground[b], answers[b])
+                glimpse.reshape(size, -1), weight[b, o], scale[b, o], shift[b, o], canvas, answers[b], room
+            )  # fmt: skip
+        _divide(canvas, answers[b], foreground[b], mask[b])
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
 def _backward(
     glimpse, weight, scale, shift, foreground, answers, of_foreground, of_mask,
-    of_glimpse, of_weight, of_scale, of_shift,
+    of_glimpse, of_weight, of_scale, of_shift, size,
 ):  # fmt: skip
-    """Adds to the last four, which begin as zeros."""
-    of_shared, of_answers = np.empty(foreground.shape[1:], F32), np.empty(answers.shape[1:], F32)
+    """Adds to the four before the last, which begin as zeros."""
+    side = answers.shape[1]
+    field, of_answers = np.empty((side, 4 * side), F32), np.empty((side, side), F32)
+    room = _room(side, size)
     for b in range(len(glimpse)):
-        _divide_backward(foreground[b], answers[b], of_foreground[b], of_shared, of_answers)
+        _divide_backward(foreground[b], answers[b], of_foreground[b], of_mask[b], field, of_answers)
         for o in range(glimpse.shape[1]):
             of_weight[b, o] += _add_backward(
-                glimpse[b, o], weight[b, o], scale[b, o], shift[b, o], of_shared, of_answers, of_mask[b],
-                of_glimpse[b, o], of_scale[b, o], of_shift[b, o],
+                glimpse[b, o].reshape(size, -1), weight[b, o], scale[b, o], shift[b, o], field, of_answers,
+                of_glimpse[b, o].reshape(size, -1), of_scale[b, o], of_shift[b, o], room,
             )  # fmt: skip
 
 
@@ -231,24 +243,20 @@ def _backward_masked(
     of_logits, of_presence, of_weight, of_scale, of_shift, size,
 ):  # fmt: skip
     """Writes of_logits; adds to the four after it."""
-    of_shared, of_answers = np.empty(foreground.shape[1:], F32), np.empty(answers.shape[1:], F32)
-    channels, pixels = foreground.shape[1] + 1, size * size
-    flat = _scratch(channels * pixels)
-    value = _scratch(channels * pixels).reshape(channels, pixels)
-    planes = _scratch(channels * pixels).reshape(channels, pixels)
-    of_planes = _scratch(channels * pixels).reshape(channels, pixels)
-    glimpse = planes.reshape(channels, size, size)
-    of_glimpse = of_planes.reshape(channels, size, size)
+    side, numbers = answers.shape[1], logits.shape[2]
+    field, of_answers = np.empty((side, 4 * side), F32), np.empty((side, side), F32)
+    room = _room(side, size)
+    value, glimpse, of_glimpse = _scratch(numbers), _scratch(numbers), _scratch(numbers)
     for b in range(len(logits)):
-        _divide_backward(foreground[b], answers[b], of_foreground[b], of_shared, of_answers)
+        _divide_backward(foreground[b], answers[b], of_foreground[b], of_mask[b], field, of_answers)
         for o in range(logits.shape[1]):
-            _masked(logits, b, o, presence[b, o], flat, value, planes)
-            of_planes[:] = 0
+            _masked(logits, b, o, presence[b, o], value, glimpse)
+            of_glimpse[:] = 0
             of_weight[b, o] += _add_backward(
-                glimpse, weight[b, o], scale[b, o], shift[b, o], of_shared, of_answers, of_mask[b],
-                of_glimpse, of_scale[b, o], of_shift[b, o],
+                glimpse.reshape(size, -1), weight[b, o], scale[b, o], shift[b, o], field, of_answers,
+                of_glimpse.reshape(size, -1), of_scale[b, o], of_shift[b, o], room,
             )  # fmt: skip
-            of_presence[b, o] += _masked_backward(value, presence[b, o], of_planes, flat, of_logits, b, o)  # fmt: skip
+            of_presence[b, o] += _masked_backward(value, presence[b, o], of_glimpse, of_logits, b, o)  # fmt: skip
 
 
 # 2 to 6: B, O, C + 1, G, S; from 7: addresses.
@@ -265,17 +273,12 @@ def _boxes(call, at):
 @njit(inline="always")
 def _canvases(call):
     """Shapes: coloured and plain."""
-    return (call[2], call[4] - 1, call[6], call[6]), (call[2], call[6], call[6])
-
-
-@njit(inline="always")
-def _glimpses(call, address):
-    return _floats(address, (call[2], call[3], call[4], call[5], call[5]))
+    return (call[2], call[6], call[6], call[4] - 1), (call[2], call[6], call[6])
 
 
 @njit(inline="always")
 def _numbers(call):
-    """The shape of logits."""
+    """The shape of glimpses."""
     return call[2], call[3], call[5] * call[5] * call[4]
 
 
@@ -285,9 +288,9 @@ def _forward_given(data):
     coloured, plain = _canvases(call)
     weight, scale, shift = _boxes(call, 8)
     _forward(
-        _glimpses(call, call[7])[first:last], weight[first:last], scale[first:last], shift[first:last],
+        _floats(call[7], _numbers(call))[first:last], weight[first:last], scale[first:last], shift[first:last],
         _floats(call[11], coloured)[first:last], _floats(call[12], plain)[first:last],
-        _floats(call[13], plain)[first:last],
+        _floats(call[13], plain)[first:last], call[5],
     )  # fmt: skip
 
 
@@ -321,10 +324,11 @@ def _backward_given(data):
     weight, scale, shift = _boxes(call, 8)
     of_weight, of_scale, of_shift = _boxes(call, 16)
     _backward(
-        _glimpses(call, call[7])[first:last], weight[first:last], scale[first:last], shift[first:last],
+        _floats(call[7], _numbers(call))[first:last], weight[first:last], scale[first:last], shift[first:last],
         _floats(call[11], coloured)[first:last], _floats(call[12], plain)[first:last],
         _floats(call[13], coloured)[first:last], _floats(call[14], plain)[first:last],
-        _glimpses(call, call[15])[first:last], of_weight[first:last], of_scale[first:last], of_shift[first:last],
+        _floats(call[15], _numbers(call))[first:last], of_weight[first:last], of_scale[first:last],
+        of_shift[first:last], call[5],
     )  # fmt: skip
 
 
@@ -360,18 +364,21 @@ def _backward_bf16(data):
     _backward_share(call, logits, carray(_pointer(call[15]), shape, np.uint16))
 
 
+def _sizes(glimpse, canvas):
+    batch, objects, size, _, channels = glimpse.shape
+    return [batch, objects, channels, size, canvas.shape[-1]]
+
+
 def forward(glimpse, boxes, canvases, presence=None):
     """Adds to foreground, mask and answers, the canvases. boxes: weight, scale, shift.
 
-    With presence, glimpse is logits (B, O, G, G, C + 1).
+    glimpse: (B, O, G, G, C + 1); with presence, of logits.
     """
+    sizes = _sizes(glimpse, canvases[1])
     if presence is None:
-        sizes = [*glimpse.shape[:4], canvases[1].shape[-1]]
         _run(_forward_given, sizes, [glimpse, *boxes, *canvases])
         return
-    batch, objects, size, _, channels = glimpse.shape
     kernel = _forward_bf16 if glimpse.dtype == torch.bfloat16 else _forward_fp32
-    sizes = [batch, objects, channels, size, canvases[1].shape[-1]]
     _run(kernel, sizes, [glimpse, *boxes, *canvases, presence])
 
 
@@ -380,11 +387,9 @@ def backward(glimpse, boxes, canvases, found, presence=None, of_presence=None):
 
     canvases: foreground, answers, and the gradients of foreground and mask.
     """
+    sizes = _sizes(glimpse, canvases[1])
     if presence is None:
-        sizes = [*glimpse.shape[:4], canvases[1].shape[-1]]
         _run(_backward_given, sizes, [glimpse, *boxes, *canvases, *found])
         return
-    batch, objects, size, _, channels = glimpse.shape
     kernel = _backward_bf16 if glimpse.dtype == torch.bfloat16 else _backward_fp32
-    sizes = [batch, objects, channels, size, canvases[1].shape[-1]]
     _run(kernel, sizes, [glimpse, *boxes, *canvases, *found, presence, of_presence])

@@ -1,7 +1,7 @@
 """The compiled half of nn/fused.py. Imported only when it is needed: numba takes half a second.
 
 Arrays: x, out, grad (B, R, T), fp32 or the bits of bf16 as uint16; a row holds T / C pixels of C channels each.
-gain, shift (T,). moments (B, 2, G): mean and 1 / standard deviation of each group. sums (threads, 2, T).
+gain, shift (C,). moments (B, 2, G): mean and 1 / standard deviation of each group. sums (threads, 2, C).
 blocks (R T / BLOCK,) int32: where every BLOCK numbers of a sample of x stand in out and grad; empty: where they are.
 
 The samples are shared out among the threads of torch's own OpenMP pool, which wait spinning for the next operation: any
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from array import array
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -229,9 +230,9 @@ def _scratch(length):
 
 
 @njit(inline="always")
-def _room_like(array, rows, length):
-    """Room for rows of one sample in the precision of `array`: (1, rows, length)."""
-    return _scratch(rows * length).view(array.dtype)[: rows * length].reshape(1, rows, length)
+def _room_like(array, room, rows, length):
+    """Rows of one sample in the precision of `array`, (1, rows, length), where there is room for as many floats."""
+    return room.view(array.dtype)[: rows * length].reshape(1, rows, length)
 
 
 @njit(inline="always")
@@ -240,19 +241,36 @@ def _address(array, i):
     return array.ctypes.data + i * array.shape[1] * array.shape[2] * array.itemsize
 
 
+@njit(inline="always")
+def _repeat(channels, row):
+    """Fills row (T,) with channels (C,), once for every pixel."""
+    for t in range(len(row)):
+        row[t] = channels[t % len(channels)]
+
+
+@njit(inline="always")
+def _number_groups(channels, groups, row):
+    """Fills row (T,) with the group that each of its numbers belongs to."""
+    for t in range(len(row)):
+        row[t] = t % channels * groups // channels
+
+
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _forward(x, gain, shift, out, moments, channels, eps, curved, blocks):
-    """out = GroupNorm(activation(x)), and its moments."""
+def _forward(x, gain, shift, out, moments, eps, curved, blocks, room):
+    """out = GroupNorm(activation(x)), and its moments. room: (8 + R) T floats."""
     batch, rows, length = x.shape
-    groups = moments.shape[2]
-    total, square = _scratch(length), _scratch(length)
-    scale, offset = _scratch(length), _scratch(length)
-    group = np.arange(length) % channels * groups // channels
+    groups, channels = moments.shape[2], len(gain)
     count = F32(rows * length // groups)
-    active = _scratch(rows * length).reshape(rows, length)  # of one sample: it stays in the cache
+    room = room.reshape(8 + rows, length)
+    total, square, scale, offset = room[0], room[1], room[2], room[3]
+    active = room[8:]  # of one sample: it stays in the cache
+    _repeat(gain, room[4])
+    _repeat(shift, room[5])
+    gain, shift, group = room[4], room[5], room[6].view(np.int32)
+    _number_groups(channels, groups, group)
     moves, size, there = len(blocks) > 0, BLOCK * out.itemsize, out
     if moves:  # a row is written beside, and then moved
-        there = _room_like(out, 1, length)
+        there = _room_like(out, room[7], 1, length)
     for i in range(batch):
         # about a value of the sample itself, or the variance of a large mean would cancel
         origin = _activated(_read(x, i, 0, 0), curved)
@@ -292,20 +310,26 @@ def _forward(x, gain, shift, out, moments, channels, eps, curved, blocks):
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
-def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved, blocks):
-    """The gradient of x into of_x; those of gain and shift (T,) are added to what is there."""
+def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, curved, blocks, room):
+    """The gradient of x into of_x; those of gain and shift (C,) are added to what is there.
+
+    room: (12 + 2 R) T floats.
+    """
     batch, rows, length = x.shape
-    groups = moments.shape[2]
-    mean, scale = _scratch(length), _scratch(length)
-    sum_grad, sum_product = _scratch(length), _scratch(length)
-    constant, slope = _scratch(length), _scratch(length)
-    of_group = np.empty((2, groups), F32)
-    group = np.arange(length) % channels * groups // channels
+    groups, channels = moments.shape[2], len(gain)
     count = F32(rows * length // groups)
-    active = _scratch(rows * length).reshape(rows, length)
+    room = room.reshape(12 + 2 * rows, length)
+    mean, scale, constant, slope = room[0], room[1], room[2], room[3]
+    sum_grad, sum_product, shift_of_row, gain_of_row = room[4], room[5], room[6], room[7]
+    active = room[12 : 12 + rows]
+    _repeat(gain, room[8])
+    gain, group, of_group = room[8], room[9].view(np.int32), room[10:12]
+    _number_groups(channels, groups, group)
+    shift_of_row[:] = 0
+    gain_of_row[:] = 0
     moves, size, there = len(blocks) > 0, BLOCK * grad.itemsize, grad
     if moves:  # the gradient of one sample, where its pixels came from
-        there = _room_like(grad, rows, length)
+        there = _room_like(grad, room[12 + rows :].reshape(-1), rows, length)
     for i in range(batch):
         k = 0 if moves else i
         if moves:
@@ -326,8 +350,8 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved,
                 sum_product[t] += d * (y - mean[t])
         for t in range(length):
             sum_product[t] *= scale[t]
-            of_shift[t] += sum_grad[t]
-            of_gain[t] += sum_product[t]
+            shift_of_row[t] += sum_grad[t]
+            gain_of_row[t] += sum_product[t]
         of_group[:] = 0
         for t in range(length):
             of_group[0, group[t]] += gain[t] * sum_grad[t]
@@ -341,6 +365,9 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, channels, curved,
                 y = _kept(active, x, i, r, t, curved)
                 d = scale[t] * _read(there, k, r, t) - constant[t] - slope[t] * y
                 _write(of_x, i, r, t, d * _slope(y, curved))
+    for t in range(length):
+        of_shift[t % channels] += shift_of_row[t]
+        of_gain[t % channels] += gain_of_row[t]
 
 
 @njit(inline="always")
@@ -360,33 +387,39 @@ def _floats(address, shape):
 
 @njit
 def _forward_share(call, x, out):
-    _, _, first, last = _share(call)
-    gain, shift = _floats(call[9], call[4]), _floats(call[10], call[4])
+    thread, threads, first, last = _share(call)
+    gain, shift = _floats(call[9], call[6]), _floats(call[10], call[6])
     moments = _floats(call[11], (call[2], 2, call[5]))
     eps, curved = _floats(call[12], 2)
-    blocks = carray(_pointer(call[13]), call[14], np.int32)
+    room = _floats(call[13], (threads, (8 + call[3]) * call[4]))[thread]
+    blocks = carray(_pointer(call[14]), call[15], np.int32)
     x, out, moments = x[first:last], out[first:last], moments[first:last]
     if curved:
-        _forward(x, gain, shift, out, moments, call[6], eps, curved, blocks)
+        _forward(x, gain, shift, out, moments, eps, curved, blocks, room)
     else:
-        _forward(x, gain, shift, out, moments, call[6], eps, None, blocks)
+        _forward(x, gain, shift, out, moments, eps, None, blocks, room)
 
 
 @njit
 def _backward_share(call, x, grad, of_x):
     thread, threads, first, last = _share(call)
-    gain = _floats(call[10], call[4])
+    gain = _floats(call[10], call[6])
     moments = _floats(call[11], (call[2], 2, call[5]))
     _, curved = _floats(call[12], 2)
-    of_shift, of_gain = _floats(call[13], (threads, 2, call[4]))[thread]
-    blocks = carray(_pointer(call[14]), call[15], np.int32)
+    of_gain, of_shift = _floats(call[13], (threads, 2, call[6]))[thread]
+    of_gain[:] = 0
+    of_shift[:] = 0
+    room = _floats(call[14], (threads, (12 + 2 * call[3]) * call[4]))[thread]
+    blocks = carray(_pointer(call[15]), call[16], np.int32)
     x, grad, of_x, moments = x[first:last], grad[first:last], of_x[first:last], moments[first:last]
     if curved:
-        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, call[6], curved, blocks)
+        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, curved, blocks, room)
     else:
-        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, call[6], None, blocks)
+        _backward(x, gain, moments, grad, of_x, of_shift, of_gain, None, blocks, room)
 
 
+# Threads get their room from torch, before they begin: one heap serves all of them (training/engine.py), and whoever
+# asks it for memory while another does is put to sleep, for longer than a small kernel takes.
 # What a thread runs: a C function of a pointer to int64s. 0, 1: addresses of omp_get_thread_num and
 # omp_get_num_threads, or 0 to be alone; 2 to 6: B, R, T, groups, C; from 7: addresses of the arrays, then the length
 # of `blocks`. Compiling one takes two seconds, once; then it lies in a cache.
@@ -398,13 +431,13 @@ def _compiled(function):
 
 
 def _forward_fp32(data):
-    call = carray(data, 15, np.int64)
+    call = carray(data, 16, np.int64)
     shape = (call[2], call[3], call[4])
     _forward_share(call, _floats(call[7], shape), _floats(call[8], shape))
 
 
 def _forward_bf16(data):
-    call = carray(data, 15, np.int64)
+    call = carray(data, 16, np.int64)
     shape = (call[2], call[3], call[4])
     x = carray(_pointer(call[7]), shape, np.uint16)
     out = carray(_pointer(call[8]), shape, np.uint16)
@@ -412,13 +445,13 @@ def _forward_bf16(data):
 
 
 def _backward_fp32(data):
-    call = carray(data, 16, np.int64)
+    call = carray(data, 17, np.int64)
     shape = (call[2], call[3], call[4])
     _backward_share(call, _floats(call[7], shape), _floats(call[8], shape), _floats(call[9], shape))
 
 
 def _backward_bf16(data):
-    call = carray(data, 16, np.int64)
+    call = carray(data, 17, np.int64)
     shape = (call[2], call[3], call[4])
     x = carray(_pointer(call[7]), shape, np.uint16)
     grad = carray(_pointer(call[8]), shape, np.uint16)
@@ -429,23 +462,32 @@ def _backward_bf16(data):
 NOWHERE = torch.empty(0, dtype=torch.int32)
 
 
-def forward(x, gain, shift, out, moments, channels, eps, alpha, blocks=None):
-    """Writes out and moments. Tensors x, out (B, R, T), gain, shift (T,), moments (B, 2, G), blocks: see above."""
+def forward(x, tile, gain, shift, out, moments, eps, alpha, blocks=None):
+    """Writes out and moments. x, out: tensors of B samples, read as `tile` says, (R, T). gain, shift (C,)."""
     kernel = _forward_bf16 if x.dtype == torch.bfloat16 else _forward_fp32
-    options, blocks = torch.tensor([eps, alpha]), NOWHERE if blocks is None else blocks
-    tensors = [x, out, gain, shift, moments, options, blocks]
-    _run(kernel, [*x.shape, moments.shape[2], channels], tensors, len(blocks))
+    blocks = NOWHERE if blocks is None else blocks
+    room = torch.empty(_threads(len(x)), (8 + tile[0]) * tile[1])
+    tensors = [x, out, gain, shift, moments, _options(eps, alpha), room, blocks]
+    _run(kernel, [len(x), *tile, moments.shape[2], len(gain)], tensors, len(blocks))
 
 
-def backward(x, gain, moments, grad, of_x, channels, alpha, blocks=None):
-    """Writes of_x; returns the gradients of gain and shift, (2, T)."""
+def backward(x, tile, gain, moments, grad, of_x, alpha, blocks=None):
+    """Writes of_x; returns the gradients of gain and shift, (2, C)."""
     kernel = _backward_bf16 if x.dtype == torch.bfloat16 else _backward_fp32
-    options, blocks = torch.tensor([0.0, alpha]), NOWHERE if blocks is None else blocks
-    sums = torch.zeros(_threads(len(x)), 2, x.shape[2])
-    tensors = [x, grad, of_x, gain, moments, options, sums, blocks]
-    _run(kernel, [*x.shape, moments.shape[2], channels], tensors, len(blocks))
-    of_shift, of_gain = sums.sum(0)
-    return torch.stack([of_gain, of_shift])
+    blocks = NOWHERE if blocks is None else blocks
+    threads = _threads(len(x))
+    sums, room = (
+        torch.empty(threads, 2, len(gain)),
+        torch.empty(threads, (12 + 2 * tile[0]) * tile[1]),
+    )
+    tensors = [x, grad, of_x, gain, moments, _options(0.0, alpha), sums, room, blocks]
+    _run(kernel, [len(x), *tile, moments.shape[2], len(gain)], tensors, len(blocks))
+    return sums.sum(0)
+
+
+@lru_cache
+def _options(eps, alpha):
+    return torch.tensor([eps, alpha])
 
 
 def _threads(samples):
@@ -455,13 +497,13 @@ def _threads(samples):
 def _run(kernel, sizes, tensors, flag=0):
     threads = _threads(sizes[0])
     openmp = _openmp() if threads > 1 else None
-    about = [openmp.number, openmp.count] if openmp else [0, 0]
-    call = torch.tensor([*about, *sizes, *(t.data_ptr() for t in tensors), flag], dtype=torch.int64)
-    kernel = _compiled(kernel)
+    about = (openmp.number, openmp.count) if openmp else (0, 0)
+    call = array("q", (*about, *sizes, *(t.data_ptr() for t in tensors), flag))
+    kernel, (address, _) = _compiled(kernel), call.buffer_info()
     if openmp:
-        openmp.parallel(kernel.address, call.data_ptr(), threads, 0)
+        openmp.parallel(kernel.address, address, threads, 0)
     else:
-        kernel.ctypes(call.data_ptr())
+        kernel.ctypes(address)
 
 
 class _OpenMP(NamedTuple):

@@ -37,20 +37,53 @@ def _positions(scale, shift, size, first, share):
 
 @njit(inline="always")
 def _row(source, first, share, row, slope):
-    """One row of the source at a height between two of its pixels, into row[1:-1], and its slope with the height."""
-    size = source.shape[0]
+    """One row of the source at a height between two of its pixels, and its slope with the height.
+
+    Into the middle of row and slope: they are a pixel longer at both ends. Rows are taken out of their arrays before
+    the loop, or the compiler would ask in every turn of it whether an index is negative, and make no vectors.
+    """
+    size, length = source.shape
+    pixel = (len(row) - length) // 2
+    row, slope = row[pixel : pixel + length], slope[pixel : pixel + length]
+    upper, lower = source[max(first, 0)], source[min(first + 1, size - 1)]
     if first < 0:
-        for j in range(size):
-            slope[j + 1] = source[0, j]
-            row[j + 1] = share * source[0, j]
+        for j in range(length):
+            slope[j] = lower[j]
+            row[j] = share * lower[j]
     elif first + 1 >= size:
-        for j in range(size):
-            slope[j + 1] = -source[first, j]
-            row[j + 1] = (F32(1) - share) * source[first, j]
+        for j in range(length):
+            slope[j] = -upper[j]
+            row[j] = (F32(1) - share) * upper[j]
     else:
-        for j in range(size):
-            slope[j + 1] = source[first + 1, j] - source[first, j]
-            row[j + 1] = source[first, j] + share * slope[j + 1]
+        for j in range(length):
+            above = upper[j]
+            step = lower[j] - above
+            slope[j] = step
+            row[j] = above + share * step
+
+
+@njit(inline="always")
+def _row_backward(of_row, first, share, of_source):
+    """Adds to the gradient of the source what that of a row at this height says; `_row` is the way there."""
+    size, length = of_source.shape
+    pixel = (len(of_row) - length) // 2
+    of_row = of_row[pixel : pixel + length]
+    if first >= 0:
+        upper = of_source[first]
+        for j in range(length):
+            upper[j] += (F32(1) - share) * of_row[j]
+    if first + 1 < size:
+        lower = of_source[first + 1]
+        for j in range(length):
+            lower[j] += share * of_row[j]
+
+
+@njit(inline="always")
+def _between(row, first, share, x0, x1, out):
+    """What lies at each pixel of a row between two of its source's."""
+    for k in range(x0, x1):
+        left = row[first[k] + 1]
+        out[k] = left + share[k] * (row[first[k] + 2] - left)
 
 
 @njit(inline="always")
@@ -67,18 +100,12 @@ def _of_positions(row, slope, first, share, x0, x1, grad, of_x):
 @njit(inline="always")
 def _of_pixels(first, share, x0, x1, grad, of_row, first_y, share_y, of_source):
     """Adds to the gradients of the source's pixels (G, G) what a row at this height knows of them."""
-    size = of_source.shape[0]
     of_row[:] = 0
     for k in range(x0, x1):
         later = share[k] * grad[k]
         of_row[first[k] + 1] += grad[k] - later
         of_row[first[k] + 2] += later
-    if first_y >= 0:
-        for j in range(size):
-            of_source[first_y, j] += (F32(1) - share_y) * of_row[j + 1]
-    if first_y + 1 < size:
-        for j in range(size):
-            of_source[first_y + 1, j] += share_y * of_row[j + 1]
+    _row_backward(of_row, first_y, share_y, of_source)
 
 
 @njit(inline="always")

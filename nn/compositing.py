@@ -22,6 +22,7 @@ from .resampling import possible
 from .spatial_transformer import interpolation, paste
 
 EMPTY = 1e-15  # where no object is, shares are 0 / EMPTY
+COLOUR = 4  # channels that the compiled kernels of `composite` are for: three and a mask
 
 
 def shares(mask: Tensor, weight: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ def composite(
     The glimpse's last channel is its mask. weight: (B, O). scale, shift: (B, O, 2), as in `paste`.
     With presence, (B, O), glimpses are logits, and `masked` first.
     """
-    if possible(glimpse, scale):
+    if possible(glimpse, scale) and glimpse.shape[2] == COLOUR:
         inputs = (part.float() for part in (weight, scale, shift))
         there = None if presence is None else presence.float()
         given = glimpse.float() if presence is None else glimpse
@@ -174,27 +175,27 @@ class _CompiledComposite(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         batch, _, channels = glimpse.shape[:3]
         boxes = [part.contiguous() for part in (weight, scale, shift)]
-        # logits in the decoder's memory: (B, O, G, G, C + 1)
-        source = (glimpse if presence is None else glimpse.permute(0, 1, 3, 4, 2)).contiguous()
+        source = glimpse.permute(0, 1, 3, 4, 2).contiguous()  # as the decoder leaves it in memory
         there = None if presence is None else presence.contiguous()
-        foreground, mask, answers = (
-            weight.new_zeros(batch, layers, canvas, canvas) for layers in (channels - 1, 1, 1)
-        )
+        foreground = weight.new_empty(batch, canvas, canvas, channels - 1)
+        mask = weight.new_empty(batch, 1, canvas, canvas)
+        answers = torch.zeros_like(mask)
         _compiled().forward(source, boxes, [foreground, mask, answers], there)
         ctx.save_for_backward(source, *boxes, foreground, answers, there)
-        return foreground, mask
+        return foreground.permute(0, 3, 1, 2), mask  # channels-last, as images are
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_foreground: Tensor, of_mask: Tensor) -> tuple[Tensor | None, ...]:
         source, weight, scale, shift, foreground, answers, presence = ctx.saved_tensors
         boxes = [weight, scale, shift]
-        canvases = [foreground, answers, of_foreground.contiguous(), of_mask.contiguous()]
+        of_foreground = of_foreground.permute(0, 2, 3, 1).contiguous()
+        canvases = [foreground, answers, of_foreground, of_mask.contiguous()]
         found = [torch.zeros_like(part) for part in boxes]
         if presence is None:
             of_source = torch.zeros_like(source)
             _compiled().backward(source, boxes, canvases, [of_source, *found])
-            return of_source, *found, None, None
+            return of_source.permute(0, 1, 4, 2, 3), *found, None, None
         of_source, of_presence = torch.empty_like(source), torch.zeros_like(presence)
         _compiled().backward(source, boxes, canvases, [of_source, *found], presence, of_presence)
         return of_source.permute(0, 1, 4, 2, 3), *found, None, of_presence

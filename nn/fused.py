@@ -80,7 +80,7 @@ def is_dense(x: Tensor) -> bool:
 
 
 class _ActivateAndNorm(torch.autograd.Function):
-    """Saved for backward: x, the gain of a tile, and (B, 2, groups) mean and 1 / standard deviation."""
+    """Saved for backward: x, the gain, and (B, 2, groups) mean and 1 / standard deviation."""
 
     @staticmethod
     def forward(
@@ -88,11 +88,9 @@ class _ActivateAndNorm(torch.autograd.Function):
         to: Tensor | None,
     ) -> Tensor:  # fmt: skip
         forward, _ = _compiled()
-        out = torch.empty_like(x)
-        moments = torch.empty(len(x), 2, groups)
-        rows = tiled(x)
-        gain, shift = (_repeated(p, rows.shape[2]) for p in (weight, bias))
-        forward(rows, gain, shift, tiled(out), moments, x.shape[1], eps, alpha, to)
+        out, moments = torch.empty_like(x), torch.empty(len(x), 2, groups)
+        gain, shift = weight.float(), bias.float()
+        forward(x, tile(x), gain, shift, out, moments, eps, alpha, to)
         ctx.save_for_backward(x, gain, moments)
         ctx.alpha, ctx.to = alpha, to
         return out
@@ -105,25 +103,22 @@ class _ActivateAndNorm(torch.autograd.Function):
         if not (is_dense(grad) and grad.dtype == x.dtype):
             grad = grad.to(x.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         of_x = torch.empty_like(x)
-        of_tile = backward(
-            tiled(x), gain, moments, tiled(grad), tiled(of_x), x.shape[1], ctx.alpha, ctx.to
-        )
-        of_weight, of_bias = of_tile.view(2, -1, x.shape[1]).sum(1)
+        of_weight, of_bias = backward(x, tile(x), gain, moments, grad, of_x, ctx.alpha, ctx.to)
         return of_x, of_weight, of_bias, None, None, None, None
 
 
-def tiled(x: Tensor) -> Tensor:
-    """(B, C, H, W) in channels-last memory as (B, rows, k C), k C >= TILE where the pixels allow; no copy."""
-    batch, channels, height, width = x.shape
+def tile(x: Tensor) -> tuple[int, int]:
+    """(rows, k C), as which kernels read (B, C, H, W) in channels-last memory; k C >= TILE where the pixels allow."""
+    _, channels, height, width = x.shape
     pixels, k = height * width, 1
     while k * channels < TILE and pixels % (2 * k) == 0:
         k *= 2
-    return x.detach().permute(0, 2, 3, 1).view(batch, pixels // k, k * channels)
+    return pixels // k, k * channels
 
 
-def _repeated(parameter: Tensor, length: int) -> Tensor:
-    """(C,) as (length,), repeated, fp32."""
-    return parameter.detach().float().repeat(length // len(parameter))
+def tiled(x: Tensor) -> Tensor:
+    """x as its `tile` says, (B, rows, k C); no copy."""
+    return x.detach().permute(0, 2, 3, 1).view(len(x), *tile(x))
 
 
 @lru_cache

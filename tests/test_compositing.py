@@ -124,7 +124,8 @@ def test_masked_glimpses_are_composited_as_if_they_were_written_down(
         with kernels(compiled):
             glimpse, weight, scale, shift, there = given
             foreground, mask = composite(glimpse, weight, scale, shift, SIDE, there)
-        assert ("Compiled" in type(foreground.grad_fn).__name__) == compiled
+        kernel = compiled and colours == 3  # what there is one for
+        assert ("Compiled" in type(foreground.grad_fn).__name__) == kernel
         wave = torch.linspace(-3, 3, foreground.numel(), dtype=kind).view_as(foreground).cos()
         loss = (foreground * wave).sum() + (mask.square() * wave[:, :1]).sum()
         found = torch.autograd.grad(loss, given)
