@@ -1,11 +1,15 @@
-"""Convolutions of maps of a few pixels, whose weights' gradient takes torch's CPU kernels longer than all the rest.
+"""Convolutions that torch's CPU kernels are slow at: of maps of a few pixels, and of a few channels.
 
-With so few pixels it is one product of two matrices: of what each output pixel saw, and the gradient it received. Where
-each sees one pixel alone, all of it is a linear layer.
+With few pixels the weights' gradient takes longer than all the rest; it is one product of two matrices: of what each
+output pixel saw, and the gradient it received. Where each sees one pixel alone, all of it is a linear layer.
+
+With few channels most of a vector is empty. In channels-last memory two neighbours in a row are one pixel of twice the
+channels, without a copy, and a kernel of 3 x 3 is one of 3 x 3 such pairs, half of it zeros.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEW = 16  # pixels; above, torch's own kernels are faster
+NARROW = 8  # channels that come out, of at most twice as many; above, pairs are no faster
 
 
 def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
@@ -33,6 +38,8 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     if few and weight.shape[-1] == 1 and padding == 0 and not torch.compiler.is_compiling():
         pixels = F.linear(x.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1), bias)
         return pixels.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+    if not few and not torch.compiler.is_compiling() and _narrow(x, weight, padding):
+        return _in_pairs(x, weight, bias)
     if not few or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.conv2d(x, weight, bias, padding=padding)
     if torch.is_autocast_enabled("cpu"):
@@ -40,6 +47,32 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
     found: Tensor = _Convolved.apply(x, weight, bias, padding)  # type: ignore[no-untyped-call]
     return found
+
+
+def _narrow(x: Tensor, weight: Tensor, padding: int) -> bool:
+    """Whether a convolution is faster on pairs: in bf16 it is, in fp32 it is not."""
+    lower = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    of_three = weight.shape[2:] == (3, 3) and padding == 1 and x.shape[3] % 2 == 0
+    return lower and of_three and weight.shape[0] <= NARROW and weight.shape[1] <= 2 * NARROW
+
+
+def _in_pairs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """F.conv2d with padding 1: (B, C, H, W), (C', C, 3, 3), (C',) -> (B, C', H, W)."""
+    batch, _, height, width = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(batch, height, width // 2, -1).permute(0, 3, 1, 2)
+    with torch.autocast(x.device.type, enabled=False):
+        kernel = torch.einsum("ocyd,jibd->joicyb", weight, _pairs().to(weight))
+    kernel = kernel.flatten(2, 3).flatten(0, 1)  # (2 C', 2 C, 3, 3)
+    pairs = F.conv2d(x, kernel, bias.repeat(2), padding=1)
+    return pairs.permute(0, 2, 3, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+@lru_cache
+def _pairs() -> Tensor:
+    """(2, 2, 3, 3): 1 where pixel j of a pair sees, with column d of a kernel, pixel i of its pair's neighbour b."""
+    places = torch.arange(2), torch.arange(2), torch.arange(3), torch.arange(3)
+    j, i, b, d = torch.meshgrid(*places, indexing="ij")
+    return (2 * (b - 1) + i - j == d - 1).float()
 
 
 class _Convolved(torch.autograd.Function):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reprise.nn import convolution
 from reprise.nn.convolution import convolve, convolved
 
 
@@ -89,3 +90,48 @@ def test_a_layer_of_whatever_kind_says_what_it_says_alone(options: dict[str, Any
     torch.manual_seed(0)
     layer, x = nn.Conv2d(4, 6, **options), torch.randn(2, 4, 4, 4)
     assert torch.allclose(convolve(x, layer), layer(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 6, 10), (3, 4, 5, 8), (16, 8, 3, 2)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pairs_of_pixels_give_torchs_values_and_gradients(
+    sizes: tuple[int, int, int, int], layout: torch.memory_format
+) -> None:
+    """Also at the ends of a row, where a neighbour is missing."""
+    torch.manual_seed(0)
+    inputs, outputs, height, width = sizes
+    x = torch.randn(2, inputs, height, width, dtype=torch.double)
+    x = x.to(memory_format=layout).requires_grad_()
+    weight = torch.randn(outputs, inputs, 3, 3, dtype=torch.double, requires_grad=True)
+    bias = torch.randn(outputs, dtype=torch.double, requires_grad=True)
+    ours, theirs = convolution._in_pairs(x, weight, bias), F.conv2d(x, weight, bias, padding=1)
+    grad = torch.randn_like(theirs)
+    found, expected = (torch.autograd.grad(y, (x, weight, bias), grad) for y in (ours, theirs))
+    for a, b in zip((ours, *found), (theirs, *expected), strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "width", "lower", "paired"),
+    [(8, 1, 24, True, True), (8, 1, 23, True, False), (8, 1, 24, False, False), (32, 1, 24, True, False)],
+)  # fmt: skip
+def test_few_channels_in_bf16_are_convolved_in_pairs(
+    inputs: int, outputs: int, width: int, lower: bool, paired: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    calls = []
+    in_pairs = convolution._in_pairs
+    monkeypatch.setattr(
+        convolution, "_in_pairs", lambda *given: calls.append(given) or in_pairs(*given)
+    )
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(inputs, outputs, 3, padding=1), torch.randn(2, inputs, 8, width)
+    with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+        ours, theirs = convolve(x, layer), layer(x)
+    assert bool(calls) == paired
+    assert ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs)
+    inputs_of = (layer.weight, layer.bias)
+    found, expected = (torch.autograd.grad(y.float().square().sum(), inputs_of) for y in (ours, theirs))  # fmt: skip
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() <= 0.02 * b.norm()
