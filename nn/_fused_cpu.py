@@ -244,15 +244,17 @@ def _address(array, i):
 @njit(inline="always")
 def _repeat(channels, row):
     """Fills row (T,) with channels (C,), once for every pixel."""
-    for t in range(len(row)):
-        row[t] = channels[t % len(channels)]
+    for begin in range(0, len(row), len(channels)):
+        for c in range(len(channels)):
+            row[begin + c] = channels[c]
 
 
 @njit(inline="always")
 def _number_groups(channels, groups, row):
     """Fills row (T,) with the group that each of its numbers belongs to."""
-    for t in range(len(row)):
-        row[t] = t % channels * groups // channels
+    size = channels // groups
+    for begin in range(0, len(row), size):
+        row[begin : begin + size] = begin // size % groups
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy")
@@ -365,9 +367,10 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, curved, blocks, r
                 y = _kept(active, x, i, r, t, curved)
                 d = scale[t] * _read(there, k, r, t) - constant[t] - slope[t] * y
                 _write(of_x, i, r, t, d * _slope(y, curved))
-    for t in range(length):
-        of_shift[t % channels] += shift_of_row[t]
-        of_gain[t % channels] += gain_of_row[t]
+    for begin in range(0, length, channels):
+        for c in range(channels):
+            of_shift[c] += shift_of_row[begin + c]
+            of_gain[c] += gain_of_row[begin + c]
 
 
 @njit(inline="always")

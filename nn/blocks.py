@@ -19,6 +19,7 @@ from .batch_norm import norm_and_elu
 from .channels_last import ELU
 from .convolution import convolve, convolved
 from .fused import activate_and_norm, fusible
+from .lstm import cell
 from .pixels import Move, moved
 
 Activation = Callable[[], nn.Module]
@@ -199,9 +200,7 @@ class ConvLSTM(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One step. inputs: maps (B, ., grid, grid) that are concatenated. Returns the next (h, c)."""
         h, c = state
-        i, f, o, g = convolve(torch.cat([*inputs, h], 1), self.gates).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
+        return cell(convolve(torch.cat([*inputs, h], 1), self.gates), c)
 
 
 def image_encoder(channels: int, width: int, size: int) -> ConvStack:
