@@ -19,6 +19,7 @@ from .batch_norm import norm_and_elu
 from .channels_last import ELU
 from .convolution import convolve, convolved
 from .fused import activate_and_norm, fusible
+from .gathered import Gathered
 from .lstm import cell
 from .pixels import Move, moved
 
@@ -175,7 +176,7 @@ class MLP(nn.Sequential):
     def __init__(self, sizes: Sequence[int], *, final_plain: bool = True) -> None:
         modules: list[nn.Module] = []
         for inner, outer in itertools.pairwise(sizes):
-            modules += [nn.Linear(inner, outer), nn.CELU(), nn.LayerNorm(outer)]
+            modules += [Gathered(inner, outer), nn.CELU(), nn.LayerNorm(outer)]
         super().__init__(*(modules[:-2] if final_plain else modules))
 
 

@@ -43,7 +43,7 @@ from .active import Active
 from .blocks import tanh_mlp
 from .distributions import Bernoulli, pixel_log_prob
 from .dropout import half
-from .gathered import Gathered, gathering
+from .gathered import Gathered
 
 Draw = Literal["sample", "mode"]
 HIDDEN = 256
@@ -217,8 +217,7 @@ class PartByPart(GenerativeModel[Parts], Draws, Varies, Matches, Itemizes):
 
     def loss(self, x: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """-ELBO with NVIL's gradient through the stop variables, and the regression of the baseline."""
-        with gathering():
-            reading = self.read(x)
+        reading = self.read(x)
         self.remember(reading)
         costs = self.costs(reading)
         likelihood = self.log_likelihood(x, reading.canvas[:, -1])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from reprise.nn import convolution
 from reprise.nn.convolution import convolve, convolved
@@ -118,11 +118,13 @@ def test_pairs_of_pixels_give_torchs_values_and_gradients(
 def test_few_channels_in_bf16_are_convolved_in_pairs(
     inputs: int, outputs: int, width: int, lower: bool, paired: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    calls = []
-    in_pairs = convolution._in_pairs
-    monkeypatch.setattr(
-        convolution, "_in_pairs", lambda *given: calls.append(given) or in_pairs(*given)
-    )
+    calls, in_pairs = [], convolution._in_pairs
+
+    def counted(*given: Tensor) -> Tensor:
+        calls.append(given)
+        return in_pairs(*given)
+
+    monkeypatch.setattr(convolution, "_in_pairs", counted)
     torch.manual_seed(0)
     layer, x = nn.Conv2d(inputs, outputs, 3, padding=1), torch.randn(2, inputs, 8, width)
     with torch.autocast("cpu", torch.bfloat16, enabled=lower):
@@ -130,7 +132,7 @@ def test_few_channels_in_bf16_are_convolved_in_pairs(
     assert bool(calls) == paired
     assert ours.dtype == theirs.dtype
     torch.testing.assert_close(ours, theirs)
-    inputs_of = (layer.weight, layer.bias)
+    inputs_of = list(layer.parameters())
     found, expected = (torch.autograd.grad(y.float().square().sum(), inputs_of) for y in (ours, theirs))  # fmt: skip
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == torch.float32

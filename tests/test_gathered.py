@@ -37,7 +37,11 @@ def chained(layer: nn.Module, x: Tensor, counts: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("counts", [(3,), (3, 0, 3, 2), (64, 1, 70), (40, 30, 5), (100, 100)])
-def test_gradients_are_those_of_a_linear_layer(counts: tuple[int, ...]) -> None:
+def test_gradients_are_those_of_a_linear_layer(
+    counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of calls with fewer rows than a product is made of, as many, and more."""
+    monkeypatch.setattr(gathered, "ENOUGH", 64)
     ours, plain = pair()
     x = torch.randn(100, 40, requires_grad=True)
     for _ in range(2):
@@ -87,7 +91,7 @@ def test_after_updates_a_model_is_what_it_was_trained_as(name: str, precision: P
         found = []
         for enabled in (True, False):
             torch.manual_seed(1)
-            with torch.set_grad_enabled(enabled), engine.autocast():
+            with torch.set_grad_enabled(enabled), engine.autocast(), gathering():
                 found.append(float(model.loss(x, step)[1]["elbo"].detach()))
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
@@ -95,7 +99,8 @@ def test_after_updates_a_model_is_what_it_was_trained_as(name: str, precision: P
 def test_the_gradient_of_a_larger_pass_is_made_of_few_products(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A hundred calls with two rows: four products."""
+    """A hundred calls with two rows: of 64 rows, four products."""
+    monkeypatch.setattr(gathered, "ENOUGH", 64)
     ours, _ = pair()
     products: list[int] = []
     multiply = gathered._Rows._multiply

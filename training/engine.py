@@ -25,6 +25,7 @@ from torch import Tensor
 from ..core.errors import ContractError, UsageError
 from ..core.model import GenerativeModel, Training
 from ..nn.fused import installed, kernels
+from ..nn.gathered import gathering
 from .rmsprop import RMSprop, clip_and_step
 
 _deterministic: Any = torch.utils.deterministic  # a module with properties, which mypy cannot see
@@ -149,7 +150,7 @@ class Engine:
         Nothing in here waits for the device: capturing it in a graph belongs here and nowhere else.
         """
         optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
+        with self.autocast(), gathering():
             loss, terms = _objective(model, model.loss(x, step))
         loss.backward()
         parts = optimizer.parts if isinstance(optimizer, Several) else [optimizer]
