@@ -364,6 +364,98 @@ def _backward_bf16(data):
     _backward_share(call, logits, carray(_pointer(call[15]), shape, np.uint16))
 
 
+# What lies behind, by the rows of all images, B of P pixels: front, image and their gradients (B, P 3) in fp32,
+# mask (B, P), logits (B, 1, P 3).
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _over(front, mask, logits, value, image):
+    """image = front + (1 - mask) sigmoid(logits). value: room for a row, (P 3,)."""
+    for b in range(len(front)):
+        for t in range(len(value)):
+            value[t] = _sigmoid(_read(logits, b, 0, t))
+        before, hidden, after = front[b], mask[b], image[b]
+        for p in range(len(hidden)):
+            seen = F32(1) - hidden[p]
+            red, green, blue = value[3 * p], value[3 * p + 1], value[3 * p + 2]
+            after[3 * p] = before[3 * p] + seen * red
+            after[3 * p + 1] = before[3 * p + 1] + seen * green
+            after[3 * p + 2] = before[3 * p + 2] + seen * blue
+
+
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _over_backward(mask, logits, of_image, value, of_mask, of_logits):
+    """Writes the last two."""
+    for b in range(len(mask)):
+        for t in range(len(value)):
+            value[t] = _sigmoid(_read(logits, b, 0, t))
+        hidden, of_pixels, of_hidden = mask[b], of_image[b], of_mask[b]
+        for p in range(len(hidden)):
+            seen = F32(1) - hidden[p]
+            red, green, blue = value[3 * p], value[3 * p + 1], value[3 * p + 2]
+            r, g, b_ = of_pixels[3 * p], of_pixels[3 * p + 1], of_pixels[3 * p + 2]
+            of_hidden[p] = -(r * red + g * green + b_ * blue)
+            value[3 * p] = seen * r * red * (F32(1) - red)
+            value[3 * p + 1] = seen * g * green * (F32(1) - green)
+            value[3 * p + 2] = seen * b_ * blue * (F32(1) - blue)
+        for t in range(len(value)):
+            _write(of_logits, b, 0, t, value[t])
+
+
+# 2, 3: B, P; from 4: addresses.
+
+
+@njit(inline="always")
+def _colours(call, at):
+    return _floats(call[at], (call[2], 3 * call[3]))
+
+
+@njit(inline="always")
+def _plane(call, at):
+    return _floats(call[at], (call[2], call[3]))
+
+
+@njit
+def _over_share(call, logits):
+    _, _, first, last = _share(call)
+    front, mask, image = _colours(call, 4), _plane(call, 5), _colours(call, 7)
+    value = _scratch(3 * call[3])
+    _over(front[first:last], mask[first:last], logits[first:last], value, image[first:last])
+
+
+@njit
+def _over_backward_share(call, logits, of_logits):
+    _, _, first, last = _share(call)
+    mask, of_image, of_mask = _plane(call, 4), _colours(call, 6), _plane(call, 7)
+    value = _scratch(3 * call[3])
+    _over_backward(
+        mask[first:last], logits[first:last], of_image[first:last], value, of_mask[first:last], of_logits[first:last]
+    )  # fmt: skip
+
+
+def _over_fp32(data):
+    call = carray(data, 9, np.int64)
+    _over_share(call, _floats(call[6], (call[2], 1, 3 * call[3])))
+
+
+def _over_bf16(data):
+    call = carray(data, 9, np.int64)
+    _over_share(call, carray(_pointer(call[6]), (call[2], 1, 3 * call[3]), np.uint16))
+
+
+def _over_backward_fp32(data):
+    call = carray(data, 10, np.int64)
+    shape = (call[2], 1, 3 * call[3])
+    _over_backward_share(call, _floats(call[5], shape), _floats(call[8], shape))
+
+
+def _over_backward_bf16(data):
+    call = carray(data, 10, np.int64)
+    shape = (call[2], 1, 3 * call[3])
+    logits = carray(_pointer(call[5]), shape, np.uint16)
+    _over_backward_share(call, logits, carray(_pointer(call[8]), shape, np.uint16))
+
+
 def _sizes(glimpse, canvas):
     batch, objects, size, _, channels = glimpse.shape
     return [batch, objects, channels, size, canvas.shape[-1]]
@@ -393,3 +485,16 @@ def backward(glimpse, boxes, canvases, found, presence=None, of_presence=None):
         return
     kernel = _backward_bf16 if glimpse.dtype == torch.bfloat16 else _backward_fp32
     _run(kernel, sizes, [glimpse, *boxes, *canvases, *found, presence, of_presence])
+
+
+def over(front, mask, logits, image):
+    """Writes image. front, logits and image (B, S, S, 3), mask (B, 1, S, S)."""
+    kernel = _over_bf16 if logits.dtype == torch.bfloat16 else _over_fp32
+    _run(kernel, [mask.numel() // mask.shape[3], mask.shape[3]], [front, mask, logits, image])
+
+
+def over_backward(mask, logits, of_image, of_mask, of_logits):
+    """Writes of_mask and of_logits."""
+    kernel = _over_backward_bf16 if logits.dtype == torch.bfloat16 else _over_backward_fp32
+    sizes = [mask.numel() // mask.shape[3], mask.shape[3]]
+    _run(kernel, sizes, [mask, logits, of_image, of_mask, of_logits])

@@ -77,6 +77,20 @@ def composite(
     return foreground, mask
 
 
+def over(front: Tensor, mask: Tensor, logits: Tensor) -> Tensor:
+    """What lies in front of a background, (B, C, H, W): front + (1 - mask) sigmoid(logits), in fp32 at least.
+
+    front and logits: (B, C, H, W). mask: (B, 1, H, W), or (B, 1, 1, 1).
+    """
+    known = (front.dtype, mask.dtype) == (torch.float32, torch.float32)
+    of_pixels = mask.shape[2:] == front.shape[2:] and front.shape == logits.shape
+    if possible(logits, front) and known and of_pixels and front.shape[1] == COLOUR - 1:
+        image: Tensor = _CompiledOver.apply(front, mask, logits)  # type: ignore[no-untyped-call]
+        return image
+    value = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+    return front + (1 - mask) * value
+
+
 def softmax_shares(mask: Tensor, weight: Tensor) -> Tensor:
     """Who answers for each pixel where objects compete: (B, O, 1, H, W) and weights (B, O) -> (B, O, 1, H, W).
 
@@ -199,6 +213,27 @@ class _CompiledComposite(torch.autograd.Function):
         of_source, of_presence = torch.empty_like(source), torch.zeros_like(presence)
         _compiled().backward(source, boxes, canvases, [of_source, *found], presence, of_presence)
         return of_source.permute(0, 1, 4, 2, 3), *found, None, of_presence
+
+
+class _CompiledOver(torch.autograd.Function):
+    """`over`; in autograd's hands: mask and logits."""
+
+    @staticmethod
+    def forward(ctx: Any, front: Tensor, mask: Tensor, logits: Tensor) -> Tensor:
+        front, logits = (part.permute(0, 2, 3, 1).contiguous() for part in (front, logits))
+        mask, image = mask.contiguous(), torch.empty_like(front)
+        _compiled().over(front, mask, logits, image)
+        ctx.save_for_backward(mask, logits)
+        return image.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mask, logits = ctx.saved_tensors
+        of_mask, of_logits = torch.empty_like(mask), torch.empty_like(logits)
+        pixels = of_image.permute(0, 2, 3, 1).contiguous()
+        _compiled().over_backward(mask, logits, pixels, of_mask, of_logits)
+        return of_image, of_mask, of_logits.permute(0, 3, 1, 2)
 
 
 class _CompiledCompetition(torch.autograd.Function):

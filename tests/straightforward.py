@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reprise.core.model import GenerativeModel
 from reprise.models.gnm import GNM
 from reprise.models.gnm.config import ArrowConfig
-from reprise.models.gnm.networks import Latents
+from reprise.models.gnm.networks import Background, Latents
 from reprise.nn.blocks import Stack, SubPixelStack
 
 
@@ -71,6 +71,7 @@ class StraightforwardGNM(GNM):
         m = m + (m.clamp(1e-15, 1 - 1e-15) - m).detach()
         if early is not None:
             m = torch.where(early, 0.9, m)
+        assert isinstance(self.background, Background)
         image: Tensor = foreground + (1 - m) * self.background.decode(z.z_background)
         return image
 

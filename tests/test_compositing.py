@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reprise.nn import compositing
-from reprise.nn.compositing import compete, composite, masked, straight_through_clamp
+from reprise.nn.compositing import compete, composite, masked, over, straight_through_clamp
 from reprise.nn.fused import kernels
 
 from .straightforward import paste_literally
@@ -253,3 +253,33 @@ def test_a_competitor_that_is_no_number_is_not_swallowed() -> None:
             together = compete(glimpse, torch.full((2, 2), 60.0), *box, SIDE)
         assert together[0].isfinite().all()
         assert together[1].isnan().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(3, 3, 8, 16), (1, 3, 5, 7)])
+def test_what_lies_in_front_of_a_background_hides_it_as_far_as_its_mask_says(
+    shape: tuple[int, int, int, int], layout: torch.memory_format, dtype: torch.dtype
+) -> None:
+    """With every gradient; masks below 0 and above 1, as a straight-through clamp lets them be, and large logits."""
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    torch.manual_seed(0)
+    front, logits = torch.rand(shape), 40 * torch.randn(shape)
+    front = front.to(memory_format=layout)
+    logits, mask = logits.to(dtype, memory_format=layout), 2 * torch.randn(shape)[:, :1]
+    results = []
+    for compiled in (True, False):
+        given = [part if compiled else part.double() for part in (front, mask, logits)]
+        given = [part.clone().requires_grad_() for part in given]
+        with kernels(compiled):
+            image = over(*given)
+        assert ("Compiled" in type(image.grad_fn).__name__) == compiled
+        if not compiled:
+            literally = given[0] + (1 - given[1]) / (1 + (-given[2]).exp())
+            torch.testing.assert_close(image, literally)
+        wave = torch.linspace(-3, 3, image.numel(), dtype=image.dtype).view_as(image).cos()
+        results.append([image.detach(), *torch.autograd.grad((image.square() * wave).sum(), given)])
+    assert [part.dtype for part in results[0]] == [torch.float32, torch.float32, torch.float32, dtype]  # fmt: skip
+    for place, (found, exact) in enumerate(zip(*results, strict=True)):
+        least = 4e-3 if place == 3 and dtype == torch.bfloat16 else 1e-6
+        assert (found - exact).norm() <= least * exact.norm(), place

@@ -85,7 +85,7 @@ def test_shapes(data: DatasetInfo, glimpse: int) -> None:
         assert z.z_what.shape == (2, 16, 64)
         assert z.z_background.shape == (2, 10)
         assert model.objects(z)[0].shape == (2, 16, 4, glimpse, glimpse)
-        assert model.background.decode(z.z_background).shape == x.shape
+        assert background_of(model, z).shape == x.shape
         assert model.decode(z).shape == x.shape
 
 
@@ -225,7 +225,7 @@ def test_without_objects_there_is_the_background() -> None:
     with torch.no_grad():
         z = model.prior(2)
         z = z._replace(z_pres=torch.zeros_like(z.z_pres))
-        assert torch.allclose(model.decode(z), model.background.decode(z.z_background))
+        assert torch.allclose(model.decode(z), background_of(model, z))
 
 
 # The objective.
@@ -354,7 +354,7 @@ def test_the_supplements_curriculum_fills_boxes_and_leaves_the_rest() -> None:
         z_pres[0, 5] = 1
         z = z._replace(z_pres=z_pres)
         image = model.render(z, torch.tensor(True))
-        background = model.background.decode(z.z_background)
+        background = background_of(model, z)
         colour, _ = glimpse_of(model, z, 5)
         box = paste_of(model, z, 5, torch.ones_like(colour))
         colour = paste_of(model, z, 5, colour)
@@ -434,7 +434,7 @@ def test_located_boxes_are_what_decoding_paints() -> None:
         z_pres = torch.zeros(1, 16, 1)
         z_pres[0, 6] = 1
         z = Latents(f_x, z_pres, q.where.mean, q.depth.mean, q.what.mean, torch.zeros(1, 10))
-        difference = (model.decode(z) - model.background.decode(z.z_background))[0].abs().sum(0)
+        difference = (model.decode(z) - background_of(model, z))[0].abs().sum(0)
         ys, xs = torch.nonzero(difference > 0.05, as_tuple=True)
         painted = [xs.min().item(), ys.min().item(), xs.max().item() + 1, ys.max().item() + 1]
         assert painted == pytest.approx(model.locate(x).box[0, 6].tolist(), abs=2.5)

@@ -37,7 +37,7 @@ from ...core.model import (
 )
 from ...nn.active import Active
 from ...nn.blocks import Layer, SubPixelStack, image_encoder
-from ...nn.compositing import EMPTY, composite, masked, shares, straight_through_clamp
+from ...nn.compositing import EMPTY, composite, masked, over, shares, straight_through_clamp
 from ...nn.distributions import Gaussian, image_log_prob, linear
 from ...nn.spatial_transformer import paste, paste_sum
 from ...nn.structdraw import GRID, Drawing, StructDRAW
@@ -150,7 +150,8 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
             mask = straight_through_clamp(mask, EMPTY, 1 - EMPTY)
         if c.curriculum == "image" and early is not None:
             mask = torch.where(early, c.mask_value, mask)
-        return foreground + (1 - mask) * self.background.decode(z.z_background)
+        assert isinstance(self.background, Background)
+        return over(foreground, mask, self.background.logits(z.z_background))
 
     def objects(
         self, z: Latents, early: Tensor | None = None
@@ -252,7 +253,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         if presence is not None:
             glimpse = masked(glimpse, presence)
         pasted = paste(glimpse, *self.box(z.z_where), self.data.shape[1])  # (B, O, C, H, W)
-        if isinstance(self.config, ArrowConfig):
+        if isinstance(self.background, Background):
             colour, alpha = pasted.split([self.data.shape[0], 1], 2)
             share = shares(alpha, weight)
             m = alpha.sum(1, keepdim=True).clamp(EMPTY, 1)

@@ -110,24 +110,24 @@ class Background(nn.Module):
             z_global = z_global.mean((-2, -1))
         return Gaussian.split(self.of_global(z_global.flatten(1)))
 
+    def logits(self, z_background: Tensor) -> Tensor:
+        """Of the image: (B, D) -> (B, C, H, W)."""
+        found: Tensor = self.decoder(z_background[:, :, None, None])
+        return found
+
     def decode(self, z_background: Tensor) -> Tensor:
         """(B, D) -> (B, C, H, W) in (0, 1)."""
-        image: Tensor = self.decoder(z_background[:, :, None, None]).float().sigmoid()
-        return image
+        return self.logits(z_background).float().sigmoid()
 
 
 class NoBackground(nn.Module):
-    """Of the MNIST scenes: a z^b without dimensions."""
+    """Of the MNIST scenes: a z^b without dimensions, and nothing behind the objects."""
 
     def posterior(self, f_x: Tensor) -> Gaussian:
         """(B, 0)."""
         return Gaussian(f_x.new_zeros(len(f_x), 0), f_x.new_ones(len(f_x), 0))
 
     prior = posterior
-
-    def decode(self, z_background: Tensor) -> Tensor:
-        """Black, (B, 1, 1, 1)."""
-        return z_background.new_zeros(len(z_background), 1, 1, 1)
 
 
 class GaussianGlobal(nn.Module):
