@@ -1,7 +1,7 @@
 """Convolutions that torch's CPU kernels are slow at: of maps of a few pixels, and of a few channels.
 
 With few pixels the weights' gradient takes longer than all the rest; it is one product of two matrices: of what each
-output pixel saw, and the gradient it received. Where each sees one pixel alone, all of it is a linear layer.
+output pixel saw, and the gradient it received. Where each sees one pixel alone, or one all, it is a linear layer.
 
 With few channels most of a vector is empty. In channels-last memory two neighbours in a row are one pixel of twice the
 channels, without a copy, and a kernel of 3 x 3 is one of 3 x 3 such pairs, half of it zeros.
@@ -22,30 +22,36 @@ NARROW = 8  # channels that come out, of at most twice as many; above, pairs are
 
 def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """layer(x), by `convolved` where that is the same."""
-    k = layer.kernel_size[0]
-    plain = layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.bias is not None  # fmt: skip
-    same = layer.kernel_size == (k, k) and layer.padding == ((k - 1) // 2,) * 2
-    if not (plain and same and layer.padding_mode == "zeros"):
+    k, stride = layer.kernel_size[0], layer.stride[0]
+    square = (layer.kernel_size, layer.stride) == ((k, k), (stride, stride))
+    plain = layer.dilation == (1, 1) and layer.groups == 1 and layer.padding_mode == "zeros"
+    padding = layer.padding
+    if not (square and plain and isinstance(padding, tuple) and padding[0] == padding[1]):
         found: Tensor = layer(x)
         return found
-    assert layer.bias is not None
-    return convolved(x, layer.weight, layer.bias, (k - 1) // 2)
+    if layer.bias is None:
+        return F.conv2d(x, layer.weight, None, stride, padding)
+    return convolved(x, layer.weight, layer.bias, padding[0], stride)
 
 
-def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-    """F.conv2d with stride 1: (B, C, H, W), (C', C, k, k), (C',) -> (B, C', H, W)."""
-    few = x.shape[2] * x.shape[3] <= FEW and x.device.type == "cpu"
-    if few and weight.shape[-1] == 1 and padding == 0 and not torch.compiler.is_compiling():
-        pixels = F.linear(x.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1), bias)
-        return pixels.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
-    if not few and not torch.compiler.is_compiling() and _narrow(x, weight, padding):
+def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int, stride: int = 1) -> Tensor:
+    """F.conv2d: (B, C, H, W), (C', C, k, k), (C',) -> (B, C', H', W')."""
+    k, sides = weight.shape[-1], x.shape[2:]
+    height, width = ((side + 2 * padding - k) // stride + 1 for side in sides)
+    ours = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    few = ours and height * width <= FEW
+    if few and padding == 0 and (k == stride == 1 or sides == (k, k)):
+        seen = x.permute(0, 2, 3, 1).reshape(len(x) * height * width, -1)
+        pixels = F.linear(seen, weight.permute(0, 2, 3, 1).flatten(1), bias)
+        return pixels.view(len(x), height, width, -1).permute(0, 3, 1, 2)
+    if ours and not few and stride == 1 and _narrow(x, weight, padding):
         return _in_pairs(x, weight, bias)
-    if not few or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return F.conv2d(x, weight, bias, padding=padding)
+    if not few or not torch.is_grad_enabled():
+        return F.conv2d(x, weight, bias, stride, padding)
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    found: Tensor = _Convolved.apply(x, weight, bias, padding)  # type: ignore[no-untyped-call]
+    found: Tensor = _Convolved.apply(x, weight, bias, padding, stride)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -77,31 +83,33 @@ def _pairs() -> Tensor:
 
 class _Convolved(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int, stride: int
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.padding = padding
+        ctx.padding, ctx.stride = padding, stride
         with torch.autocast("cpu", enabled=False):
-            return F.conv2d(x, weight, bias, padding=padding)
+            return F.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        sides, padding = (1, 1), (ctx.padding, ctx.padding)
+        stride, padding, one = ((n, n) for n in (ctx.stride, ctx.padding, 1))
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x, _, _ = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, sides, padding, sides, False, (0, 0), 1, (True, False, False)
+                grad, x, weight, None, stride, padding, one, False, (0, 0), 1, (True, False, False)
             )
-        received = grad.permute(0, 2, 3, 1).flatten(0, 2)  # (B H W, C')
-        of_weight = received.T @ _seen(x, weight.shape[-1], ctx.padding)
+        received = grad.permute(0, 2, 3, 1).flatten(0, 2)  # (B H' W', C')
+        of_weight = received.T @ _seen(x, weight.shape[-1], ctx.padding, ctx.stride)
         k, inputs = weight.shape[-1], weight.shape[1]
         of_weight = of_weight.view(-1, k, k, inputs).permute(0, 3, 1, 2)
-        return of_x, of_weight, received.sum(0), None
+        return of_x, of_weight, received.sum(0), None, None
 
 
-def _seen(x: Tensor, k: int, padding: int) -> Tensor:
-    """What each pixel of the output sees of (B, C, H, W): (B H W, k k C)."""
+def _seen(x: Tensor, k: int, padding: int, stride: int) -> Tensor:
+    """What each pixel of the output sees of (B, C, H, W): (B H' W', k k C)."""
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
-    windows = padded.unfold(1, k, 1).unfold(2, k, 1)  # (B, H, W, C, k, k)
+    windows = padded.unfold(1, k, stride).unfold(2, k, stride)  # (B, H', W', C, k, k)
     return windows.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)

@@ -14,21 +14,26 @@ from reprise.nn.convolution import convolve, convolved
 
 
 @pytest.mark.parametrize(
-    ("size", "padding"),
-    [((1, 1), 1), ((2, 2), 1), ((4, 4), 1), ((4, 4), 0), ((3, 5), 2), ((6, 7), 1)],
-)
-def test_values_and_gradients_are_torchs(size: tuple[int, int], padding: int) -> None:
+    ("size", "k", "padding", "stride", "kind"),
+    [
+        ((1, 1), 3, 1, 1, "few"), ((2, 2), 3, 1, 1, "few"), ((4, 4), 3, 1, 1, "few"), ((4, 4), 3, 0, 1, "few"),
+        ((3, 5), 3, 2, 2, "few"), ((8, 8), 4, 1, 2, "few"), ((6, 7), 3, 1, 1, "torch"), ((12, 8), 4, 1, 2, "torch"),
+        ((3, 4), 1, 0, 1, "linear"), ((4, 4), 4, 0, 1, "linear"), ((3, 3), 3, 0, 2, "linear"),
+    ],
+)  # fmt: skip
+def test_values_and_gradients_are_torchs(
+    size: tuple[int, int], k: int, padding: int, stride: int, kind: str
+) -> None:
     torch.manual_seed(0)
     x, weight, bias = (
         torch.randn(*shape, dtype=torch.double, requires_grad=True)
-        for shape in ((3, 5, *size), (4, 5, 3, 3), (4,))
+        for shape in ((3, 5, *size), (4, 5, k, k), (4,))
     )
-    ours = convolved(x, weight, bias, padding)
-    theirs = F.conv2d(x, weight, bias, padding=padding)
-    assert torch.equal(ours, theirs)
-    assert ("Convolved" in type(ours.grad_fn).__name__) == (size != (6, 7)), (
-        "few pixels, and only those"
-    )
+    ours = convolved(x, weight, bias, padding, stride)
+    theirs = F.conv2d(x, weight, bias, stride, padding)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    made_by = {"_ConvolvedBackward": "few", "ConvolutionBackward0": "torch"}
+    assert made_by.get(type(ours.grad_fn).__name__, "linear") == kind
     grad = torch.randn_like(ours)
     found = torch.autograd.grad(ours, (x, weight, bias), grad)
     expected = torch.autograd.grad(theirs, (x, weight, bias), grad)
