@@ -36,24 +36,28 @@ def contested(
 def test_a_training_step(
     name: str, target: float, benchmark: BenchmarkFixture, findings: Findings
 ) -> None:
-    times = contested(
-        benchmark,
-        [
-            Contestant("ours, bf16", work.our_step, (name, "bf16")),
-            Contestant("ours, fp32", work.our_step, (name, "fp32")),
-            Contestant("straightforward", work.their_step, (name,)),
-            Contestant("straightforward, same allocator", work.their_step, (name, True)),
-        ],
-        ROUNDS,
-    )
-    bf16, fp32, theirs, kept = (t.median for t in times.values())
-    for precision, ours in (("bf16", bf16), ("fp32, the default on a CPU", fp32)):
+    ours = {
+        "bf16": Contestant("ours, bf16", work.our_step, (name, "bf16")),
+        "fp32, the default on a CPU": Contestant("ours, fp32", work.our_step, (name, "fp32")),
+    }
+    if (
+        name != "gnm"
+    ):  # whose draws come in another order when compiled: nothing could be held against it
+        compiled = (name, "bf16", work.BATCH, work.SIZE, True)
+        ours["bf16, --compile"] = Contestant("ours, bf16, compiled", work.our_step, compiled)
+    straightforward = [
+        Contestant("straightforward", work.their_step, (name,)),
+        Contestant("straightforward, same allocator", work.their_step, (name, True)),
+    ]
+    times = contested(benchmark, [*ours.values(), *straightforward], ROUNDS)
+    *medians, theirs, kept = (t.median for t in times.values())
+    for precision, median in zip(ours, medians, strict=True):
         findings.line(
             f"training step of {name.upper()}, 128 x 128, batch 32, {precision}",
-            f"{theirs / ours:.1f}x ({1e3 * theirs:.0f} -> {1e3 * ours:.0f} ms); "
-            f"same allocator for both {kept / ours:.1f}x",
+            f"{theirs / median:.1f}x ({1e3 * theirs:.0f} -> {1e3 * median:.0f} ms); "
+            f"same allocator for both {kept / median:.1f}x",
             f">= {target:g}x",
-            theirs / ours >= target,
+            theirs / median >= target,
         )
 
 

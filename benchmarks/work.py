@@ -73,16 +73,22 @@ def built(name: str, size: int = SIZE, **changes: Any) -> tuple[GenerativeModel[
 
 
 def our_step(
-    name: str, precision: Precision | str = "", batch: int = BATCH, size: int = SIZE, **changes: Any
+    name: str,
+    precision: Precision | str = "",
+    batch: int = BATCH,
+    size: int = SIZE,
+    compiled: bool = False,
+    **changes: Any,
 ) -> Work:
-    """One update as reprise's workers make it."""
+    """One update as reprise's workers make it; compiled, after it gave what it gives without."""
     keep_freed_memory()
-    engine = choose("cpu", precision)
+    engine = choose("cpu", precision, compiled=compiled)
     PROCESS.enter_context(computing(engine))
-    made, training = built(name, size, **changes)
-    made = engine.place(made).train()
+    plain, training = built(name, size, **changes)
+    made = engine.place(copy.deepcopy(plain)).train()
     optimizer = engine.optimizer(made, training)
     batch_of_images, step = images(batch, size), torch.tensor(STEP)
+    _agreeing(made, plain.train(), engine, engine.images(batch_of_images), step)
 
     def work() -> None:
         x = engine.images(batch_of_images)
@@ -211,16 +217,27 @@ def our_reading_step(name: str, precision: Precision, compiled: bool = False) ->
     reader, recipe, batch = _reader(name)
     made = engine.place(copy.deepcopy(reader)).train()
     optimizer, step = engine.optimizer(made, recipe.training), torch.tensor(STEP)
-    if compiled and engine.precision == "fp32":
-        _agree(made, reader.train(), engine.images(batch), step)
-    elif compiled:
-        _agree_in_bf16(made, reader.train(), engine, engine.images(batch), step)
+    _agreeing(made, reader.train(), engine, engine.images(batch), step)
 
     def work() -> None:
         x = engine.images(batch)
         engine.update(made, optimizer, x, step, recipe.training.clip_norm)["loss"].item()
 
     return work
+
+
+def _agreeing(
+    made: GenerativeModel[Any],
+    plain: GenerativeModel[Any],
+    engine: Engine,
+    x: Tensor,
+    step: Tensor,
+) -> None:
+    """Nothing where the engine compiles nothing. Raises AssertionError where what it compiled is another model."""
+    if engine.compiled and engine.precision == "fp32":
+        _agree(made, plain, x, step)
+    elif engine.compiled:
+        _agree_in_bf16(made, plain, engine, x, step)
 
 
 def _agree(

@@ -78,7 +78,7 @@ def add_to(add: Add) -> None:
     run.add_argument(
         "--compile",
         action="store_true",
-        help="compile models before they are trained: pays off for long trainings of AIR, DAIR and DM-VAE on a CPU",
+        help="compile models before they are trained: pays off for long trainings on a CPU, but not of all models",
     )
     run.add_argument(
         "--workers",

@@ -9,7 +9,6 @@ channels, without a copy, and a kernel of 3 x 3 is one of 3 x 3 such pairs, half
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -38,7 +37,7 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor, padding: int, stride: int
     """F.conv2d: (B, C, H, W), (C', C, k, k), (C',) -> (B, C', H', W')."""
     k, sides = weight.shape[-1], x.shape[2:]
     height, width = ((side + 2 * padding - k) // stride + 1 for side in sides)
-    ours = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    ours = x.device.type == "cpu"
     few = ours and height * width <= FEW
     if few and padding == 0 and (k == stride == 1 or sides == (k, k)):
         seen = x.permute(0, 2, 3, 1).reshape(len(x) * height * width, -1)
@@ -67,18 +66,20 @@ def _in_pairs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     batch, _, height, width = x.shape
     x = x.permute(0, 2, 3, 1).reshape(batch, height, width // 2, -1).permute(0, 3, 1, 2)
     with torch.autocast(x.device.type, enabled=False):
-        kernel = torch.einsum("ocyd,jibd->joicyb", weight, _pairs().to(weight))
+        kernel = torch.einsum("ocyd,jibd->joicyb", weight, PAIRS.to(weight))
     kernel = kernel.flatten(2, 3).flatten(0, 1)  # (2 C', 2 C, 3, 3)
     pairs = F.conv2d(x, kernel, bias.repeat(2), padding=1)
     return pairs.permute(0, 2, 3, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
-@lru_cache
 def _pairs() -> Tensor:
-    """(2, 2, 3, 3): 1 where pixel j of a pair sees, with column d of a kernel, pixel i of its pair's neighbour b."""
     places = torch.arange(2), torch.arange(2), torch.arange(3), torch.arange(3)
     j, i, b, d = torch.meshgrid(*places, indexing="ij")
     return (2 * (b - 1) + i - j == d - 1).float()
+
+
+PAIRS = _pairs()
+"""(2, 2, 3, 3): 1 where pixel j of a pair sees, with column d of a kernel, pixel i of its pair's neighbour b."""
 
 
 class _Convolved(torch.autograd.Function):

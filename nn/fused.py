@@ -55,12 +55,16 @@ def activate_and_norm(
     x: Tensor, act: nn.Module, norm: nn.GroupNorm, move: Move | None = None
 ) -> Tensor:
     """norm(act(x)): (B, C, H, W) -> the same, in x's precision; with a move, of (B, C, P, 1), its pixels moved then."""
-    # torch's own compiler cannot see into these kernels; it makes others
-    possible = _enabled and not torch.compiler.is_compiling()
-    if not (possible and fusible(act, norm) and x.device.type == "cpu" and is_dense(x)):
+    if not (_enabled and fusible(act, norm) and x.device.type == "cpu" and is_dense(x)):
         plain: Tensor = norm(act(x))
         return plain if move is None else moved(plain, move)
     alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
+    if torch.compiler.is_compiling():
+        axes, order = ([], []) if move is None else (list(move.axes), list(move.order))
+        found: Tensor = torch.ops.reprise.activate_and_norm(
+            x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha, axes, order
+        )[0]
+        return found
     to = None if move is None else blocks(move, x.shape[1])
     out: Tensor = _ActivateAndNorm.apply(  # type: ignore[no-untyped-call]
         x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha, to
@@ -79,32 +83,119 @@ def is_dense(x: Tensor) -> bool:
     return x.dtype in (torch.float32, torch.bfloat16) and x.permute(0, 2, 3, 1).is_contiguous()
 
 
+def _forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    alpha: float,
+    to: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The result, and (B, 2, groups) mean and 1 / standard deviation."""
+    forward, _ = _compiled()
+    out, moments = torch.empty_like(x), torch.empty(len(x), 2, groups)
+    forward(x, tile(x), weight.float(), bias.float(), out, moments, eps, alpha, to)
+    return out, moments
+
+
+def _backward(
+    x: Tensor, weight: Tensor, moments: Tensor, grad: Tensor, alpha: float, to: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The gradients of x, and of weight and bias, (2, C)."""
+    _, backward = _compiled()
+    if not (is_dense(grad) and grad.dtype == x.dtype):
+        grad = grad.to(x.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    of_x = torch.empty_like(x)
+    return of_x, backward(x, tile(x), weight.float(), moments, grad, of_x, alpha, to)
+
+
 class _ActivateAndNorm(torch.autograd.Function):
-    """Saved for backward: x, the gain, and (B, 2, groups) mean and 1 / standard deviation."""
+    """Saved for backward: x, the gain, and the moments."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, alpha: float,
         to: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        forward, _ = _compiled()
-        out, moments = torch.empty_like(x), torch.empty(len(x), 2, groups)
-        gain, shift = weight.float(), bias.float()
-        forward(x, tile(x), gain, shift, out, moments, eps, alpha, to)
-        ctx.save_for_backward(x, gain, moments)
+        out, moments = _forward(x, weight, bias, groups, eps, alpha, to)
+        ctx.save_for_backward(x, weight, moments)
         ctx.alpha, ctx.to = alpha, to
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _, backward = _compiled()
-        x, gain, moments = ctx.saved_tensors
-        if not (is_dense(grad) and grad.dtype == x.dtype):
-            grad = grad.to(x.dtype).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-        of_x = torch.empty_like(x)
-        of_weight, of_bias = backward(x, tile(x), gain, moments, grad, of_x, ctx.alpha, ctx.to)
+        x, weight, moments = ctx.saved_tensors
+        of_x, (of_weight, of_bias) = _backward(x, weight, moments, grad, ctx.alpha, ctx.to)
         return of_x, of_weight, of_bias, None, None, None, None
+
+
+# The same as operators that torch's own compiler takes as they are. axes and order: of a Move, or empty. Defined with
+# torch.library's lower half: its `custom_op` looks for aliases in every call, for longer than a small norm takes.
+
+_REST = "float alpha, int[] axes, int[] order"
+torch.library.define(
+    "reprise::activate_and_norm",
+    f"(Tensor x, Tensor weight, Tensor bias, int groups, float eps, {_REST}) -> (Tensor, Tensor)",
+)
+torch.library.define(
+    "reprise::activate_and_norm_backward",
+    f"(Tensor x, Tensor weight, Tensor moments, Tensor grad, {_REST}) -> (Tensor, Tensor)",
+)
+
+
+@torch.library.impl("reprise::activate_and_norm", "CPU")
+def _on_cpu(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, alpha: float, axes: list[int], order: list[int]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    move = Move(tuple(axes), tuple(order))
+    to = blocks(move, x.shape[1]) if axes else None
+    out, moments = _forward(_densely(x), weight, bias, groups, eps, alpha, to)
+    return (moved(out, move) if axes and to is None else out), moments
+
+
+def _in_shape(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, alpha: float, axes: list[int], order: list[int]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    out = torch.empty_like(x, memory_format=torch.channels_last)
+    return out, x.new_empty((len(x), 2, groups), dtype=torch.float32)
+
+
+@torch.library.impl("reprise::activate_and_norm_backward", "CPU")
+def _backward_on_cpu(
+    x: Tensor, weight: Tensor, moments: Tensor, grad: Tensor, alpha: float, axes: list[int], order: list[int]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    move = Move(tuple(axes), tuple(order))
+    to = blocks(move, x.shape[1]) if axes else None
+    grad = moved(grad, move.inverse) if axes and to is None else grad
+    return _backward(_densely(x), weight, moments, grad, alpha, to)
+
+
+def _backward_in_shape(
+    x: Tensor, weight: Tensor, moments: Tensor, grad: Tensor, alpha: float, axes: list[int], order: list[int]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    of_x = torch.empty_like(x, memory_format=torch.channels_last)
+    return of_x, x.new_empty((2, x.shape[1]), dtype=torch.float32)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, _, _, _, *ctx.rest = inputs
+    ctx.save_for_backward(x, weight, output[1])
+
+
+def _differentiated(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    of_x, of_tile = torch.ops.reprise.activate_and_norm_backward(*ctx.saved_tensors, grad, *ctx.rest)  # fmt: skip
+    return of_x, of_tile[0], of_tile[1], None, None, None, None, None
+
+
+torch.library.register_fake("reprise::activate_and_norm", _in_shape)
+torch.library.register_fake("reprise::activate_and_norm_backward", _backward_in_shape)
+torch.library.register_autograd("reprise::activate_and_norm", _differentiated, setup_context=_keep)
+
+
+def _densely(x: Tensor) -> Tensor:
+    return x if is_dense(x) else x.contiguous(memory_format=torch.channels_last)
 
 
 def tile(x: Tensor) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from reprise.core.errors import UsageError
 from reprise.core.randomness import seeded
 from reprise.core.run import Run
 from reprise.core.spec import dataset, model
+from reprise.nn.blocks import ConvStack, Layer, SubPixelStack
 from reprise.training import checkpoint, engine
 from reprise.training.fit import fit
 
@@ -71,6 +72,45 @@ def test_the_draws_the_loss_and_every_gradient_are_those_of_the_model_as_it_stan
     assert gradients.keys() == plain.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_layers_have_their_kernels_when_compiled(precision: engine.Precision) -> None:
+    """Norms, with pixels that stay and that are moved, few pixels and few channels: once each, values and gradients."""
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    torch.manual_seed(0)
+    whole = engine.choose("cpu", precision, 1, compiled=True)
+    layers = torch.nn.Sequential(  # type: ignore[call-overload]
+        ConvStack(1, [Layer(4, 16, 2), Layer(3, 16), Layer(4, 32, 2)]),
+        SubPixelStack(32, [Layer(1, 16, 2), Layer(3, 8), Layer(1, 8, 2), Layer(3, 1)], act=torch.nn.ReLU),
+    ).to(memory_format=torch.channels_last)  # fmt: skip
+    x = torch.rand(4, 1, 16, 16).to(memory_format=torch.channels_last)
+    found = []
+    with engine.computing(whole):
+        for forward in (torch.compile(layers, fullgraph=True), layers):
+            with whole.autocast():
+                image = forward(x)
+            image.float().square().sum().backward()
+            found.append([image.detach(), *(p.grad for p in layers.parameters())])
+            layers.zero_grad()
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours - theirs).norm() <= (1e-5 if precision == "fp32" else 0.02) * theirs.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("axes", [[], [4, 4, 2, 2], [2, 4, 8]])
+def test_the_operator_of_norms_keeps_what_torchs_compiler_asks_of_one(
+    axes: list[int], dtype: torch.dtype
+) -> None:
+    """Shapes, memory and gradients as it says they are, whether pixels are moved and whether kernels can move them."""
+    pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
+    x = torch.randn(2, 12, 64, 1).to(dtype).to(memory_format=torch.channels_last)
+    weight, bias = torch.rand(12), torch.rand(12)
+    given = [part.requires_grad_() for part in (x, weight, bias)]
+    order = {0: [], 4: [0, 2, 1, 3], 3: [2, 0, 1]}[len(axes)]
+    torch.library.opcheck(
+        torch.ops.reprise.activate_and_norm.default, (*given, 1, 1e-5, 1.0, axes, order)
+    )
 
 
 def test_an_interrupted_run_ends_in_the_same_weights_and_stays_compiled(tmp_path: Path) -> None:

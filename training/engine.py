@@ -160,7 +160,9 @@ class Engine:
 
 
 def _compiled(model: GenerativeModel[Any]) -> Callable[[Tensor, Tensor], Any]:
-    """model.loss, compiled whole for the shapes of one training; it draws the same numbers as without.
+    """model.loss, compiled whole for the shapes of one training.
+
+    It draws the same numbers as without; where the compiler makes two draws in another order, each has the other's.
 
     Raises UsageError, when it is first called, for a model that cannot be compiled.
     """
