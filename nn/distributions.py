@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,12 +18,51 @@ def normal(like: Tensor) -> Tensor:
 
     `torch.randn_like` follows the order in memory, so that another layout or a compiler would draw other noise.
     """
+    if torch.compiler.is_compiling():
+        return _next(torch.ops.reprise.normal, like)
     return torch.randn(like.shape, device=like.device, dtype=like.dtype)
 
 
 def uniform(like: Tensor) -> Tensor:
     """Noise from [0, 1), as `normal`."""
+    if torch.compiler.is_compiling():
+        return _next(torch.ops.reprise.uniform, like)
     return torch.rand(like.shape, device=like.device, dtype=like.dtype)
+
+
+# When torch's own compiler makes a pass it moves draws, which depend on nothing, to where they suit it, and each would
+# have another's numbers. There a draw is an operator that is given the one before it.
+
+_last: list[Tensor | None] = [None]
+
+
+def first_draw() -> None:
+    """The next draw is the first of a pass that is compiled. To be called at its end, too."""
+    _last[0] = None
+
+
+def _next(draw: Callable[[Tensor, Tensor | None], Tensor], like: Tensor) -> Tensor:
+    _last[0] = drawn = draw(like.detach(), _last[0])
+    return drawn
+
+
+def _in_shape(like: Tensor, after: Tensor | None) -> Tensor:
+    return like.new_empty(like.shape)
+
+
+def _drawing(name: str, draw: Callable[..., Tensor]) -> None:
+    def on_cpu(like: Tensor, after: Tensor | None) -> Tensor:
+        return draw(like.shape, dtype=like.dtype)
+
+    torch.library.define(f"reprise::{name}", "(Tensor like, Tensor? after) -> Tensor")
+    torch.library.impl(f"reprise::{name}", "CPU", on_cpu)
+    torch.library.register_fake(f"reprise::{name}", _in_shape)
+    # nothing depends on `like` but shapes, nor on `after` but the order
+    torch.library.register_autograd(f"reprise::{name}", lambda ctx, grad: (None, None))
+
+
+_drawing("normal", torch.randn)
+_drawing("uniform", torch.rand)
 
 
 class Gaussian(NamedTuple):

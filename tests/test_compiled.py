@@ -17,6 +17,7 @@ from reprise.core.randomness import seeded
 from reprise.core.run import Run
 from reprise.core.spec import dataset, model
 from reprise.nn.blocks import ConvStack, Layer, SubPixelStack
+from reprise.nn.distributions import first_draw, normal, uniform
 from reprise.training import checkpoint, engine
 from reprise.training.fit import fit
 
@@ -72,6 +73,24 @@ def test_the_draws_the_loss_and_every_gradient_are_those_of_the_model_as_it_stan
     assert gradients.keys() == plain.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_draws_keep_their_order() -> None:
+    """Of which the last is needed first, and one by nobody: a compiler would begin with what it needs."""
+
+    def several(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first_draw()
+        early, between, _, late = normal(x), uniform(x), normal(x[:2]), normal(x)
+        first = (late @ late.T).sin()
+        return (first * between).cos(), (early @ first).sum(), late
+
+    x = torch.zeros(5, 5)
+    found = []
+    for function in (torch.compile(several, fullgraph=True, options={"fallback_random": True}), several):  # fmt: skip
+        torch.manual_seed(3)
+        found.append([*function(x), *function(x), torch.get_rng_state()])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..core.errors import ContractError, UsageError
 from ..core.model import GenerativeModel, Training
+from ..nn.distributions import first_draw
 from ..nn.fused import installed, kernels
 from ..nn.gathered import gathering
 from .rmsprop import RMSprop, clip_and_step
@@ -160,15 +161,21 @@ class Engine:
 
 
 def _compiled(model: GenerativeModel[Any]) -> Callable[[Tensor, Tensor], Any]:
-    """model.loss, compiled whole for the shapes of one training.
-
-    It draws the same numbers as without; where the compiler makes two draws in another order, each has the other's.
+    """model.loss, compiled whole for the shapes of one training; it draws the same numbers as without.
 
     Raises UsageError, when it is first called, for a model that cannot be compiled.
     """
+    plain = model.loss
+
+    def one_pass(x: Tensor, step: Tensor) -> Any:
+        first_draw()
+        found = plain(x, step)
+        first_draw()
+        return found
+
     # fallback_random: torch's own generator. Compiled code has another, whose draws no oracle could be held against.
     whole = torch.compile(
-        model.loss, fullgraph=True, dynamic=False, options={"fallback_random": True}
+        one_pass, fullgraph=True, dynamic=False, options={"fallback_random": True}
     )
 
     def loss(x: Tensor, step: Tensor) -> Any:
