@@ -80,7 +80,7 @@ def composite(
 def over(front: Tensor, mask: Tensor, logits: Tensor) -> Tensor:
     """What lies in front of a background, (B, C, H, W): front + (1 - mask) sigmoid(logits), in fp32 at least.
 
-    front and logits: (B, C, H, W). mask: (B, 1, H, W), or (B, 1, 1, 1).
+    front and logits: (B, C, H, W). mask: (B, 1, H, W).
     """
     known = (front.dtype, mask.dtype) == (torch.float32, torch.float32)
     of_pixels = mask.shape[2:] == front.shape[2:] and front.shape == logits.shape

@@ -1,4 +1,4 @@
-"""A linear layer that one pass calls several times with few rows: its weight's gradient is made of all calls at once.
+"""A linear layer that one pass calls several times with few rows: its weight's gradient is made of many at once.
 
 Autograd makes a matrix as large as the weight for every call and adds them up. For a weight of 35 MB and calls with
 ten rows that traffic is most of a backward pass. Inside `gathering` calls hand in their rows, and products are made of
