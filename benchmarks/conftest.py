@@ -134,6 +134,7 @@ def page(lines: list[Line], sections: dict[str, str]) -> str:
     return f"""# How fast
 
 `make bench` writes this page. Every ratio is of medians; the contestants work in turns, each in a process of its own.
+Of work below a second each turn has two, and the second counts: the first finds the machine as another left it.
 The opponent is the straightforward code of [tests/straightforward.py](../tests/straightforward.py): torch's own layers,
 eager fp32, glimpses pasted one by one with `affine_grid` and `grid_sample`, every particle through the whole model.
 Load: the machine's average when a session began.

@@ -15,7 +15,8 @@ from numba import carray, njit
 
 from ._fused_cpu import FAST, _floats, _run, _share
 
-F32 = np.float32
+F32, U32 = np.float32, np.uint32
+ONE = np.int32(1)
 
 
 @njit(inline="always")
@@ -89,11 +90,13 @@ def _between(row, first, share, x0, x1, out):
 @njit(inline="always")
 def _of_positions(row, slope, first, share, x0, x1, grad, of_x):
     """Adds to the gradients of a row's positions, along it; returns that of its height."""
+    first, share, grad, of_x = first[x0:x1], share[x0:x1], grad[x0:x1], of_x[x0:x1]
     along = F32(0)
-    for k in range(x0, x1):
-        left, below = row[first[k] + 1], slope[first[k] + 1]
-        of_x[k] += grad[k] * (row[first[k] + 2] - left)
-        along += grad[k] * (below + share[k] * (slope[first[k] + 2] - below))
+    for k in range(len(first)):
+        at = U32(first[k] + ONE)
+        left, below = row[at], slope[at]
+        of_x[k] += grad[k] * (row[at + U32(1)] - left)
+        along += grad[k] * (below + share[k] * (slope[at + U32(1)] - below))
     return along
 
 
@@ -101,10 +104,12 @@ def _of_positions(row, slope, first, share, x0, x1, grad, of_x):
 def _of_pixels(first, share, x0, x1, grad, of_row, first_y, share_y, of_source):
     """Adds to the gradients of the source's pixels (G, G) what a row at this height knows of them."""
     of_row[:] = 0
-    for k in range(x0, x1):
+    first, share, grad = first[x0:x1], share[x0:x1], grad[x0:x1]
+    for k in range(len(first)):
+        at = U32(first[k] + ONE)
         later = share[k] * grad[k]
-        of_row[first[k] + 1] += grad[k] - later
-        of_row[first[k] + 2] += later
+        of_row[at] += grad[k] - later
+        of_row[at + U32(1)] += later
     _row_backward(of_row, first_y, share_y, of_source)
 
 
@@ -140,7 +145,7 @@ def _forward(source, scale, shift, out):
                 of_out = out[b, min(o, outs - 1), c]
                 for i in range(y0, y1):
                     _row(of_source, first_y[i], share_y[i], row, slope)
-                    for k in range(x0, x1):
+                    for k in range(x0, x1):  # in vectors of gathered numbers this would be slower
                         left = row[first_x[k] + 1]
                         of_out[i, k] += left + share_x[k] * (row[first_x[k] + 2] - left)
 

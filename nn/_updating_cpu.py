@@ -1,4 +1,4 @@
-"""The compiled half of training/rmsprop.py; threads and pointers are those of nn/_fused_cpu.py.
+"""The compiled half of training/optimizers.py; threads and pointers are those of nn/_fused_cpu.py.
 
 Kernels are given a table of pieces, (N, 1 + k) int64: the length of a piece, at most PIECE fp32 numbers, and its
 address in each of k tensors. Who works on which piece does not matter: no sum goes over two of them here.
@@ -52,6 +52,21 @@ def _update(p, g, square, scale, lr, alpha, eps):
         p[i] -= lr * (d / (np.sqrt(s) + eps))
 
 
+@njit(cache=True, fastmath=FAST, error_model="numpy")
+def _update_by_moments(p, g, mean, square, scale, rate, root, rest1, rest2, eps):
+    """One step of Adam on a piece, with its gradient times `scale`.
+
+    rate and root hold the corrections of the moments. rest1 and rest2 are 1 - beta, which fp32 would subtract badly.
+    """
+    for i in range(len(p)):
+        d = scale * g[i]
+        m = mean[i] + rest1 * (d - mean[i])
+        s = square[i] + rest2 * (d * d - square[i])
+        mean[i] = m
+        square[i] = s
+        p[i] -= rate * m / (root * np.sqrt(s) + eps)
+
+
 # 2: N; from 3: addresses.
 
 
@@ -76,6 +91,19 @@ def _update_of_pieces(data):
         )
 
 
+def _moments_of_pieces(data):
+    call = carray(data, 6, np.int64)
+    _, _, first, last = _share(call)
+    table = carray(_pointer(call[3]), (call[2], 5), np.int64)
+    scale, rate, root, rest1, rest2, eps = _floats(call[4], 6)
+    for n in range(first, last):
+        length, p, g, mean, square = table[n]
+        _update_by_moments(
+            _floats(p, length), _floats(g, length), _floats(mean, length), _floats(square, length),
+            scale, rate, root, rest1, rest2, eps,
+        )  # fmt: skip
+
+
 def norm(gradients):
     """The norm of all of them together, fp32, 0-d."""
     if not gradients:
@@ -92,3 +120,13 @@ def rmsprop(parameters, gradients, squares, scale, lr, alpha, eps):
         table = _pieces(parameters, gradients, squares)
         options = torch.tensor([float(scale), lr, alpha, eps])
         _run(_update_of_pieces, [len(table)], [table, options])
+
+
+def adam(parameters, gradients, means, squares, scale, step, lr, betas, eps):
+    """Updates parameters and both moments; `step` counts from 1."""
+    if parameters:
+        beta1, beta2 = betas
+        table = _pieces(parameters, gradients, means, squares)
+        rate, root = lr / (1 - beta1**step), (1 - beta2**step) ** -0.5
+        options = torch.tensor([float(scale), rate, root, 1 - beta1, 1 - beta2, eps])
+        _run(_moments_of_pieces, [len(table)], [table, options])

@@ -30,7 +30,7 @@ def resample(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool)
     """
     source, scale, shift = source.float(), scale.float(), shift.float()
     if torch.compiler.is_compiling():
-        found: Tensor = _operator(source, scale, shift, side, add)
+        found: Tensor = torch.ops.reprise.resample(source, scale, shift, side, add)
         return found
     return _Resample.apply(source, scale, shift, side, add)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -74,21 +74,23 @@ class _Resample(torch.autograd.Function):
         return of_source, of_scale, of_shift, None, None
 
 
-# The same as operators that torch's own compiler takes as they are.
+# The same as operators that torch's own compiler takes as they are; defined as those of nn/fused.py are.
+# wanted: whether the gradient of the source is; else it is empty.
+
+torch.library.define(
+    "reprise::resample", "(Tensor source, Tensor scale, Tensor shift, int side, bool add) -> Tensor"
+)
+torch.library.define(
+    "reprise::resample_backward",
+    "(Tensor source, Tensor scale, Tensor shift, Tensor grad, bool wanted) -> (Tensor, Tensor, Tensor)",
+)
 
 
-@torch.library.custom_op("reprise::resample", mutates_args=())
-def _operator(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:
-    return _forward(source, scale, shift, side, add)
-
-
-@_operator.register_fake
-def _(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:
+def _in_shape(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:
     return source.new_empty(_shape(source, scale, side, add))
 
 
-@torch.library.custom_op("reprise::resample_backward", mutates_args=())
-def _operator_backward(
+def _backward_on_cpu(
     source: Tensor, scale: Tensor, shift: Tensor, grad: Tensor, wanted: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     of_source = source.new_zeros(source.shape) if wanted else None
@@ -96,11 +98,10 @@ def _operator_backward(
     return source.new_empty(0) if of_source is None else of_source, of_scale, of_shift
 
 
-@_operator_backward.register_fake
-def _(
+def _backward_in_shape(
     source: Tensor, scale: Tensor, shift: Tensor, grad: Tensor, wanted: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    of_source = source.new_empty(source.shape) if wanted else source.new_empty(0)
+    of_source = source.new_empty(source.shape if wanted else 0)
     return of_source, scale.new_empty(scale.shape), shift.new_empty(shift.shape)
 
 
@@ -110,11 +111,15 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiated(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     wanted = ctx.needs_input_grad[0]
-    of_source, of_scale, of_shift = _operator_backward(*ctx.saved_tensors, grad, wanted)
+    of_source, of_scale, of_shift = torch.ops.reprise.resample_backward(*ctx.saved_tensors, grad, wanted)  # fmt: skip
     return of_source if wanted else None, of_scale, of_shift, None, None
 
 
-_operator.register_autograd(_differentiated, setup_context=_keep)
+torch.library.impl("reprise::resample", "CPU", _forward)
+torch.library.impl("reprise::resample_backward", "CPU", _backward_on_cpu)
+torch.library.register_fake("reprise::resample", _in_shape)
+torch.library.register_fake("reprise::resample_backward", _backward_in_shape)
+torch.library.register_autograd("reprise::resample", _differentiated, setup_context=_keep)
 
 
 @lru_cache

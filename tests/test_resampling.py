@@ -103,9 +103,10 @@ def test_the_operator_for_torchs_compiler_is_the_same_function(add: bool) -> Non
     scale, shift = boxes(3)
     source = torch.rand(len(BOXES), 3, 2, SIDE, SIDE)
     inputs = [part.clone().requires_grad_() for part in (source, scale, shift)]
-    torch.library.opcheck(resampling._operator, (*inputs, CANVAS, add))
+    operator = torch.ops.reprise.resample
+    torch.library.opcheck(operator.default, (*inputs, CANVAS, add))
     again = [part.clone().requires_grad_() for part in (source, scale, shift)]
-    out = resampling._operator(*inputs, CANVAS, add)
+    out = operator(*inputs, CANVAS, add)
     with kernels(True):
         expected = resampling.resample(again[0], again[1], again[2], CANVAS, add)
     weight = torch.rand_like(out)
@@ -117,5 +118,5 @@ def test_the_operator_for_torchs_compiler_is_the_same_function(add: bool) -> Non
         assert theirs.grad is not None
         assert torch.equal(ours.grad, theirs.grad)
     nobody_asks = (source, scale.clone().requires_grad_(), shift)  # for the source's gradient
-    resampling._operator(*nobody_asks, CANVAS, add).sum().backward()
+    operator(*nobody_asks, CANVAS, add).sum().backward()
     assert nobody_asks[1].grad is not None

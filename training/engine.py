@@ -27,7 +27,7 @@ from ..core.model import GenerativeModel, Training
 from ..nn.distributions import first_draw
 from ..nn.fused import installed, kernels
 from ..nn.gathered import gathering
-from .rmsprop import RMSprop, clip_and_step
+from .optimizers import Adam, RMSprop, clip_and_step
 
 _deterministic: Any = torch.utils.deterministic  # a module with properties, which mypy cannot see
 Precision = Literal["fp32", "bf16"]
@@ -221,7 +221,7 @@ def _optimizer(kind: str, groups: list[dict[str, Any]], lr: float) -> torch.opti
     if kind == "rmsprop":
         return RMSprop(groups, lr)
     if kind == "adam":
-        return torch.optim.Adam(groups, lr=lr, fused=True)
+        return Adam(groups, lr)
     raise UsageError(f"training.optimizer={kind!r} is not known; expected 'rmsprop' or 'adam'")
 
 

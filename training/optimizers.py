@@ -1,12 +1,12 @@
-"""RMSprop in one pass over the parameters, and the norm of all gradients: what torch's CPU code needs a dozen for.
+"""RMSprop and Adam in one pass over the parameters, and the norm of all gradients: torch's CPU code needs several.
 
-Compiled code where an engine asks for it (nn/fused.py), torch's own everywhere else; tests/test_rmsprop.py holds one
+Compiled code where an engine asks for it (nn/fused.py), torch's own everywhere else; tests/test_optimizers.py holds one
 against the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -34,19 +34,61 @@ class RMSprop(torch.optim.RMSprop):
 
         For groups that are plain, and gradients that are `compilable`.
         """
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p]["step"] = torch.zeros(())
-                    self.state[p]["square_avg"] = torch.zeros_like(
-                        p, memory_format=torch.preserve_format
-                    )
-                self.state[p]["step"] += 1
-            gradients = [p.grad for p in parameters]
-            squares = [self.state[p]["square_avg"] for p in parameters]
+        for group, parameters, gradients in _with_gradients(self):
+            (squares,) = _states(self, parameters, "square_avg")
             rule = (group["lr"], group["alpha"], group["eps"])
             _compiled().rmsprop(parameters, gradients, squares, scale, *rule)
+
+
+class Adam(torch.optim.Adam):
+    """torch's, as RMSprop above. Both ways, and torch's `fused` one, have the same state."""
+
+    def __init__(self, groups: Any, lr: float) -> None:
+        super().__init__(groups, lr=lr, fused=True)
+
+    @property
+    def is_plain(self) -> bool:
+        """As RMSprop's."""
+        more = ("weight_decay", "amsgrad", "maximize", "differentiable")
+        return not any(group[option] for group in self.param_groups for option in more)
+
+    @torch.no_grad()
+    def step_scaled(self, scale: Tensor) -> None:
+        """As RMSprop's."""
+        for group, parameters, gradients in _with_gradients(self):
+            means, squares = _states(self, parameters, "exp_avg", "exp_avg_sq")
+            steps = [int(self.state[p]["step"]) for p in parameters]
+            for step in sorted(
+                set(steps)
+            ):  # parameters that a loss does not always reach have fewer
+                alike = [n for n, its in enumerate(steps) if its == step]
+                kinds = ([of[n] for n in alike] for of in (parameters, gradients, means, squares))
+                rule = (group["lr"], group["betas"], group["eps"])
+                _compiled().adam(*kinds, scale, step, *rule)
+
+
+def _with_gradients(
+    optimizer: torch.optim.Optimizer,
+) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
+    """Each group in which some parameters have a gradient, with those parameters and gradients."""
+    for group in optimizer.param_groups:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if parameters:
+            yield group, parameters, [p.grad for p in parameters]
+
+
+def _states(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], *names: str
+) -> list[list[Tensor]]:
+    """What torch's rule keeps for each parameter, by name, from zero; one step is counted."""
+    for p in parameters:
+        state = optimizer.state[p]
+        if not state:
+            state["step"] = torch.zeros(())
+            for name in names:
+                state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+    torch._foreach_add_([optimizer.state[p]["step"] for p in parameters], 1)
+    return [[optimizer.state[p][name] for p in parameters] for name in names]
 
 
 def clip_and_step(optimizers: Sequence[torch.optim.Optimizer], bound: float) -> Tensor:
@@ -65,8 +107,8 @@ def clip_and_step(optimizers: Sequence[torch.optim.Optimizer], bound: float) -> 
     norm: Tensor = _compiled().norm(gradients)
     scale = (bound / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
     for optimizer in optimizers:
-        if type(optimizer) is RMSprop and optimizer.is_plain:
-            optimizer.step_scaled(scale)
+        if type(optimizer) in (RMSprop, Adam) and optimizer.is_plain:  # type: ignore[attr-defined]
+            optimizer.step_scaled(scale)  # type: ignore[attr-defined]
         else:
             mine = [p for group in optimizer.param_groups for p in group["params"]]
             torch._foreach_mul_([p.grad for p in mine if p.grad is not None], scale)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from reprise.nn.fused import kernels
-from reprise.training import rmsprop
-from reprise.training.rmsprop import RMSprop, clip_and_step
+from reprise.training import optimizers
+from reprise.training.optimizers import Adam, RMSprop, clip_and_step
 
 pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
 
@@ -48,11 +48,15 @@ def groups(network: nn.Module) -> list[dict[str, object]]:
     return [{"params": [first], "lr": 0.01}, {"params": others}]
 
 
+Kind = type[RMSprop] | type[Adam]
+both = pytest.mark.parametrize("kind", [RMSprop, Adam])
+
+
 def trained(
-    network: nn.Module, compiled: bool, bound: float, steps: int = 6
-) -> tuple[RMSprop, list[Tensor]]:
+    kind: Kind, network: nn.Module, compiled: bool, bound: float, steps: int = 6
+) -> tuple[RMSprop | Adam, list[Tensor]]:
     """The optimiser after some steps, and the norms."""
-    optimizer, norms = RMSprop(groups(network), 1e-3), []
+    optimizer, norms = kind(groups(network), 1e-3), []
     with kernels(compiled):
         for step in range(steps):
             give_gradients(network, step)
@@ -60,13 +64,14 @@ def trained(
     return optimizer, norms
 
 
+@both
 @pytest.mark.parametrize("bound", [1.0, 1e9, float("inf")])
-def test_steps_are_those_of_torch(bound: float) -> None:
+def test_steps_are_those_of_torch(bound: float, kind: Kind) -> None:
     torch.manual_seed(0)
     ours = network()
     theirs = copy.deepcopy(ours)
-    ours_after, norms = trained(ours, True, bound)
-    theirs_after, their_norms = trained(theirs, False, bound)
+    ours_after, norms = trained(kind, ours, True, bound)
+    theirs_after, their_norms = trained(kind, theirs, False, bound)
     assert torch.allclose(torch.stack(norms), torch.stack(their_norms), rtol=1e-6)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -77,14 +82,16 @@ def test_steps_are_those_of_torch(bound: float) -> None:
             assert left[key].stride() == right[key].stride()
 
 
-def test_either_goes_on_with_the_state_of_the_other() -> None:
+@both
+def test_either_goes_on_with_the_state_of_the_other(kind: Kind) -> None:
     torch.manual_seed(0)
     ours = network()
-    optimizer, _ = trained(ours, True, 1.0, steps=2)
+    optimizer, _ = trained(kind, ours, True, 1.0, steps=2)
     theirs = copy.deepcopy(ours)
-    after = torch.optim.RMSprop(groups(theirs), 1e-3)
+    torchs = torch.optim.RMSprop if kind is RMSprop else torch.optim.Adam
+    after = torchs(groups(theirs), 1e-3)
     after.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    back = RMSprop(groups(ours), 1e-3)
+    back = kind(groups(ours), 1e-3)
     back.load_state_dict(copy.deepcopy(after.state_dict()))
     for each in (ours, theirs):
         give_gradients(each, 7)
@@ -95,25 +102,30 @@ def test_either_goes_on_with_the_state_of_the_other() -> None:
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_the_number_of_threads_changes_nothing() -> None:
+@both
+def test_the_number_of_threads_changes_nothing(kind: Kind) -> None:
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         one = network()
-        _, norms = trained(one, True, 1.0)
+        _, norms = trained(kind, one, True, 1.0)
         results.append([*norms, *one.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_beside_another_optimiser_both_are_clipped_by_the_norm_of_all() -> None:
-    """As SPACE trains: RMSprop and Adam, one bound."""
+    """As SPACE trains: RMSprop and Adam, one bound; and one that has no compiled code."""
     torch.manual_seed(0)
     ours = network()
     theirs = copy.deepcopy(ours)
     for it, compiled in ((ours, True), (theirs, False)):
-        first, second, *others = it.parameters()
-        parts = [RMSprop([{"params": [first, second]}], 1e-3), torch.optim.Adam(others, fused=True)]
+        first, second, third, *others = it.parameters()
+        parts = [
+            RMSprop([{"params": [first, second]}], 1e-3),
+            Adam([third], 1e-3),
+            torch.optim.Adam(others, fused=True),
+        ]
         with kernels(compiled):
             for step in range(3):
                 give_gradients(it, step)
@@ -123,15 +135,23 @@ def test_beside_another_optimiser_both_are_clipped_by_the_norm_of_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"momentum": 0.9}, {"weight_decay": 0.1}, {"centered": True}], ids=str
+    ("kind", "more"),
+    [
+        (RMSprop, {"momentum": 0.9}),
+        (RMSprop, {"weight_decay": 0.1}),
+        (RMSprop, {"centered": True}),
+        (Adam, {"weight_decay": 0.1}),
+        (Adam, {"amsgrad": True}),
+    ],
+    ids=str,
 )
-def test_a_group_that_asks_for_more_gets_it(more: dict[str, object]) -> None:
+def test_a_group_that_asks_for_more_gets_it(kind: Kind, more: dict[str, object]) -> None:
     torch.manual_seed(0)
     ours = network()
     theirs = copy.deepcopy(ours)
     for it, compiled in ((ours, True), (theirs, False)):
         first, *others = it.parameters()
-        optimizer = RMSprop([{"params": [first], **more}, {"params": others}], 1e-3)
+        optimizer = kind([{"params": [first], **more}, {"params": others}], 1e-3)
         with kernels(compiled):
             for step in range(3):
                 give_gradients(it, step)
@@ -140,15 +160,35 @@ def test_a_group_that_asks_for_more_gets_it(more: dict[str, object]) -> None:
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_a_parameter_that_joins_later_counts_its_own_steps() -> None:
+    """Adam's corrections are of how often a parameter was updated."""
+    torch.manual_seed(0)
+    ours = network()
+    theirs = copy.deepcopy(ours)
+    for it, compiled in ((ours, True), (theirs, False)):
+        optimizer = Adam(groups(it), 1e-3)
+        with kernels(compiled):
+            for step in range(4):
+                give_gradients(it, step)
+                if step < 2:
+                    next(iter(it.parameters())).grad = None
+                clip_and_step([optimizer], 1e9)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@both
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_seen_in_the_norm_and_in_the_parameters(bad: float) -> None:
+def test_what_is_not_finite_is_seen_in_the_norm_and_in_the_parameters(
+    bad: float, kind: Kind
+) -> None:
     one = network()
     give_gradients(one, 0)
     first = next(one.parameters())
     assert first.grad is not None
     first.grad[0, 0, 0, 0] = bad
     with kernels(True):
-        norm = clip_and_step([RMSprop(groups(one), 1e-3)], 1.0)
+        norm = clip_and_step([kind(groups(one), 1e-3)], 1.0)
     assert not norm.isfinite()
     assert first[0, 0, 0, 0].isnan()
 
@@ -158,8 +198,8 @@ def test_a_gradient_that_lies_otherwise_takes_torchs_way() -> None:
     give_gradients(one, 0)
     first = next(one.parameters())
     with kernels(True):
-        assert rmsprop.compilable([first])
+        assert optimizers.compilable([first])
         assert first.grad is not None
         first.grad = first.grad.contiguous()
-        assert not rmsprop.compilable([first])
-    assert not rmsprop.compilable([next(iter(network().parameters()))])
+        assert not optimizers.compilable([first])
+    assert not optimizers.compilable([next(iter(network().parameters()))])
