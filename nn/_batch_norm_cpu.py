@@ -31,7 +31,7 @@ ROWS = 128  # that are summed in fp32, before their sums are added in fp64
 CURVED = F32(1)  # ELU is CELU with alpha 1
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _moments(x, origin, sums):
     """Adds the sums of x - origin and of its square over all rows."""
     batch, rows, length = x.shape
@@ -50,7 +50,7 @@ def _moments(x, origin, sums):
                 sums[1, t] += second[t]
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _activate(x, scale, offset, out):
     """out = ELU(scale x + offset)."""
     batch, rows, length = x.shape
@@ -61,7 +61,7 @@ def _activate(x, scale, offset, out):
                 _write(out, i, r, t, _activated(y, CURVED))
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _upstream(x, mean, scale, offset, grad, of_x, sums):
     """Writes the gradient of scale (x - mean) + offset; adds its sum, and that of it times x - mean, over all rows."""
     batch, rows, length = x.shape
@@ -83,7 +83,7 @@ def _upstream(x, mean, scale, offset, grad, of_x, sums):
                 sums[1, t] += second[t]
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _gradient(x, mean, scale, constant, slope, of_x):
     """From the gradient d there to scale d - constant - slope (x - mean)."""
     batch, rows, length = x.shape
@@ -114,19 +114,19 @@ def _sums_of_thread(call, at):
     return carray(_pointer(call[at]), (threads, 2, call[4]), np.float64)[thread]
 
 
-@njit
+@njit(forceinline=True)
 def _moments_share(call, x):
     _, _, first, last = _share(call)
     _moments(x[first:last], _row(call, 6), _sums_of_thread(call, 7))
 
 
-@njit
+@njit(forceinline=True)
 def _activate_share(call, x, out):
     _, _, first, last = _share(call)
     _activate(x[first:last], _row(call, 7), _row(call, 8), out[first:last])
 
 
-@njit
+@njit(forceinline=True)
 def _upstream_share(call, x, grad, of_x):
     _, _, first, last = _share(call)
     mean, scale, offset = _row(call, 8), _row(call, 9), _row(call, 10)
@@ -134,7 +134,7 @@ def _upstream_share(call, x, grad, of_x):
     _upstream(x[first:last], mean, scale, offset, grad[first:last], of_x[first:last], sums)
 
 
-@njit
+@njit(forceinline=True)
 def _gradient_share(call, x, of_x):
     _, _, first, last = _share(call)
     _gradient(

@@ -41,7 +41,7 @@ def _room(side, size, channels):
 # One object of one image: its glimpse (C + 1, G, G), its box (2,) and (2,), and the image's canvases.
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _raise(mask, weight, scale, shift, top, room):
     """Raises top to its weight times mask (G, G)."""
     size, (first, share, _, rows, values) = mask.shape[0], room
@@ -56,7 +56,7 @@ def _raise(mask, weight, scale, shift, top, room):
             top[i, k] = max(top[i, k], weight * value[k])
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _add(glimpse, weight, scale, shift, top, total, together, room):
     """Adds it to total and together, which count it as absent so far; together is not divided by the total yet."""
     channels, size = glimpse.shape[:2]
@@ -77,7 +77,7 @@ def _add(glimpse, weight, scale, shift, top, total, together, room):
                 together[c, i, k] += answer[k] * value[k]
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _add_backward(
     glimpse, weight, scale, shift, top, total, of_together, of_shares, of_glimpse, of_scale, of_shift, room
 ):  # fmt: skip
@@ -119,7 +119,7 @@ def _add_backward(
     return of_weight
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _forward(glimpse, weight, scale, shift, together, top, total):
     """Adds to together and top, which begin as zeros; writes total."""
     objects, last = glimpse.shape[1], glimpse.shape[2] - 1
@@ -140,7 +140,7 @@ def _forward(glimpse, weight, scale, shift, together, top, total):
                     together[b, c, i, k] /= total[b, i, k]
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _backward(
     glimpse, weight, scale, shift, together, top, total, of_together,
     of_glimpse, of_weight, of_scale, of_shift,

@@ -67,7 +67,7 @@ def _room(side, size):
 # One object of one image: its glimpse (G, 4 G), its box (2,) and (2,), and the image's canvases.
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _add(glimpse, weight, scale, shift, canvas, answers, room):
     """Adds it to canvas (S, 4 S), colours times answers and masks, and to answers (S, S)."""
     size, (first, share, _, rows) = len(glimpse), room
@@ -89,7 +89,7 @@ def _add(glimpse, weight, scale, shift, canvas, answers, room):
             answer_of[k] += answer
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _add_backward(
     glimpse, weight, scale, shift, field, of_answers, of_glimpse, of_scale, of_shift, room
 ):
@@ -131,7 +131,7 @@ def _add_backward(
     return of_weight
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _divide(canvas, answers, foreground, mask):
     """The last two of one image, when all of its objects are there."""
     for i in range(len(answers)):
@@ -143,7 +143,7 @@ def _divide(canvas, answers, foreground, mask):
             mask[i, k] = canvas[i, 4 * k + 3]
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _divide_backward(foreground, answers, of_foreground, of_mask, field, of_answers):
     """Writes the last two: field (S, 4 S), of what an object adds to the canvas, and of_answers.
 
@@ -160,7 +160,7 @@ def _divide_backward(foreground, answers, of_foreground, of_mask, field, of_answ
             _put(field[i], 4 * k, r, g, b, of_mask[i, k])
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _masked(logits, b, o, presence, value, glimpse):
     """Fills value with the sigmoids of one object, and glimpse with what is pasted of it; both (P 4,)."""
     for t in range(len(value)):
@@ -173,7 +173,7 @@ def _masked(logits, b, o, presence, value, glimpse):
         glimpse[4 * p + 3] = mask
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _masked_backward(value, presence, of_glimpse, of_logits, b, o):
     """Writes of_logits; of_glimpse is used up. Returns the gradient of presence."""
     of_presence = F32(0)
@@ -189,7 +189,7 @@ def _masked_backward(value, presence, of_glimpse, of_logits, b, o):
     return of_presence
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _forward(glimpse, weight, scale, shift, foreground, mask, answers, size):
     """Writes foreground and mask; adds to answers, which begin as zeros."""
     side = answers.shape[1]
@@ -203,7 +203,7 @@ def _forward(glimpse, weight, scale, shift, foreground, mask, answers, size):
         _divide(canvas, answers[b], foreground[b], mask[b])
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _forward_masked(logits, presence, weight, scale, shift, foreground, mask, answers, size):
     """The same of logits, whose glimpses are never all there."""
     side, numbers = answers.shape[1], logits.shape[2]
@@ -219,7 +219,7 @@ def _forward_masked(logits, presence, weight, scale, shift, foreground, mask, an
         _divide(canvas, answers[b], foreground[b], mask[b])
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _backward(
     glimpse, weight, scale, shift, foreground, answers, of_foreground, of_mask,
     of_glimpse, of_weight, of_scale, of_shift, size,
@@ -237,7 +237,7 @@ def _backward(
             )  # fmt: skip
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _backward_masked(
     logits, presence, weight, scale, shift, foreground, answers, of_foreground, of_mask,
     of_logits, of_presence, of_weight, of_scale, of_shift, size,
@@ -368,7 +368,7 @@ def _backward_bf16(data):
 # mask (B, P), logits (B, 1, P 3).
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _over(front, mask, logits, value, image):
     """image = front + (1 - mask) sigmoid(logits). value: room for a row, (P 3,)."""
     for b in range(len(front)):
@@ -383,7 +383,7 @@ def _over(front, mask, logits, value, image):
             after[3 * p + 2] = before[3 * p + 2] + seen * blue
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _over_backward(mask, logits, of_image, value, of_mask, of_logits):
     """Writes the last two."""
     for b in range(len(mask)):
@@ -415,7 +415,7 @@ def _plane(call, at):
     return _floats(call[at], (call[2], call[3]))
 
 
-@njit
+@njit(forceinline=True)
 def _over_share(call, logits):
     _, _, first, last = _share(call)
     front, mask, image = _colours(call, 4), _plane(call, 5), _colours(call, 7)
@@ -423,7 +423,7 @@ def _over_share(call, logits):
     _over(front[first:last], mask[first:last], logits[first:last], value, image[first:last])
 
 
-@njit
+@njit(forceinline=True)
 def _over_backward_share(call, logits, of_logits):
     _, _, first, last = _share(call)
     mask, of_image, of_mask = _plane(call, 4), _colours(call, 6), _plane(call, 7)

@@ -8,6 +8,9 @@ The samples are shared out among the threads of torch's own OpenMP pool, which w
 other thread would find all cores taken. `GOMP_parallel` of the library that torch has loaded runs a function of
 one pointer on each of them; here that pointer is to a list of addresses and sizes. Where torch has no GNU OpenMP
 (macOS, Windows) one thread does all.
+
+Whatever a kernel calls is inlined, or the process that compiles it would have other last bits than those that find it
+in numba's cache: tests/test_kernels.py.
 """
 
 # The names and loops are numba's: plain functions over arrays, no types that mypy could check.
@@ -295,7 +298,7 @@ def _number_groups(channels, groups, row):
         row[begin : begin + size] = begin // size % groups
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _forward(x, gain, shift, out, moments, eps, curved, blocks, room):
     """out = GroupNorm(activation(x)), and its moments. room: (8 + R) T floats."""
     batch, rows, length = x.shape
@@ -351,7 +354,7 @@ def _forward(x, gain, shift, out, moments, eps, curved, blocks, room):
                     _move_block(out, to + block * size, at + b * size)
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, curved, blocks, room):
     """The gradient of x into of_x; those of gain and shift (C,) are added to what is there.
 
@@ -432,7 +435,7 @@ def _floats(address, shape):
     return carray(_pointer(address), shape, F32)
 
 
-@njit
+@njit(forceinline=True)
 def _forward_share(call, x, out):
     thread, threads, first, last = _share(call)
     gain, shift = _floats(call[9], call[6]), _floats(call[10], call[6])
@@ -447,7 +450,7 @@ def _forward_share(call, x, out):
         _forward(x, gain, shift, out, moments, eps, None, blocks, room)
 
 
-@njit
+@njit(forceinline=True)
 def _backward_share(call, x, grad, of_x):
     thread, threads, first, last = _share(call)
     gain = _floats(call[10], call[6])

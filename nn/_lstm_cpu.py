@@ -25,13 +25,13 @@ def _tanh(x):
     return np.copysign(e / (F32(2) + e), x)
 
 
-@njit(fastmath=FAST, error_model="numpy")
+@njit(fastmath=FAST, error_model="numpy", forceinline=True)
 def _put(array, p, n, k, value):
     """`_write` once: numba's own inlining of it does not bear repeating in one function."""
     _write(array, p, n, k, value)
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _forward(gates, c, h, c_next, first, last):
     """Writes h and c_next, of pixels from first to last."""
     for p in range(first, last):
@@ -43,7 +43,7 @@ def _forward(gates, c, h, c_next, first, last):
             h[0, p, k] = o * _tanh(c_next[0, p, k])
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _backward(gates, c, c_next, of_h, of_c_next, of_gates, of_c, first, last):
     """Writes of_gates and of_c."""
     one = F32(1)
@@ -75,13 +75,13 @@ def _gates(call):
     return call[2], 4, call[3]
 
 
-@njit
+@njit(forceinline=True)
 def _forward_share(call, gates):
     _, _, first, last = _share(call)
     _forward(gates, _plain(call, 5), _plain(call, 6), _plain(call, 7), first, last)
 
 
-@njit
+@njit(forceinline=True)
 def _backward_share(call, gates, of_gates):
     _, _, first, last = _share(call)
     c, c_next, of_h, of_c_next = _plain(call, 5), _plain(call, 6), _plain(call, 7), _plain(call, 8)

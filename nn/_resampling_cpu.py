@@ -127,7 +127,7 @@ def _of_box(scale, shift, axis, size, begin, end, of_position, of_scale, of_shif
     of_scale[axis] -= half * moment / scale
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _forward(source, scale, shift, out):
     """Adds to out what each box shows of its source."""
     batch, objects = scale.shape[:2]
@@ -150,7 +150,7 @@ def _forward(source, scale, shift, out):
                         of_out[i, k] += left + share_x[k] * (row[first_x[k] + 2] - left)
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _backward(source, scale, shift, grad, of_source, of_scale, of_shift):
     """Adds to the gradients; of_source is not wanted if it is empty."""
     batch, objects = scale.shape[:2]

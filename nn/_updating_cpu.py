@@ -32,7 +32,7 @@ def _pieces(*kinds):
     return torch.from_numpy(table)
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _square(x):
     """The sum of squares of a piece."""
     total = F32(0)
@@ -41,7 +41,7 @@ def _square(x):
     return total
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _update(p, g, square, scale, lr, alpha, eps):
     """One step of RMSprop on a piece, with its gradient times `scale`."""
     rest = F32(1) - alpha
@@ -52,7 +52,7 @@ def _update(p, g, square, scale, lr, alpha, eps):
         p[i] -= lr * (d / (np.sqrt(s) + eps))
 
 
-@njit(cache=True, fastmath=FAST, error_model="numpy")
+@njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)
 def _update_by_moments(p, g, mean, square, scale, rate, root, rest1, rest2, eps):
     """One step of Adam on a piece, with its gradient times `scale`.
 

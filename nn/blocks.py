@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .batch_norm import norm_and_elu
@@ -112,7 +111,7 @@ def _pointwise(x: Tensor, layers: Sequence[tuple[int, Sequence[nn.Module]]]) -> 
     # (B, C, P, 1) in channels-last memory: pixels ordered by (h, w, u_1, u_1, u_2, u_2, ...)
     x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
     for layer, (up, (convolution, *others)) in enumerate(layers, 1):
-        x = F.conv2d(x, *_pixel_by_pixel(convolution, up))
+        x = convolved(x, *_pixel_by_pixel(convolution, up), padding=0)
         x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1] // (up * up)).permute(0, 3, 1, 2)
         x = in_order(_without_shuffle(others), x, move if layer == len(layers) else None)
     scale = math.prod(factors[::2])
