@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import textwrap
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from .table import ResultTable
 __all__ = ["drawn", "gallery", "sheets"]
 
 log = logging.getLogger(__name__)
+
+BESIDE = 16  # characters of a line of a label, for which there is room beside the images
 
 Panels = dict[tuple[str, str], NDArray[np.uint8]]
 
@@ -184,7 +187,8 @@ def gallery(table: ResultTable, protocol: Gallery, panels: Panels) -> Figure:
             axis.set_box_aspect(tall[place] / columns)
             if place == 0 and beside:
                 axis.set_title(on(table, beside))
-        label = f"{short(model)}\n{on(table, below)}" if below else short(model)
+        label = textwrap.fill(short(model), BESIDE)
+        label = f"{label}\n{on(table, below)}" if below else label
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight="bold")
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
