@@ -1,4 +1,4 @@
-"""Where a training step of GNM spends its time, and how cost grows."""
+"""Where a training step of GNM spends its time, what it would take at the machine's own rates, and how cost grows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ import matplotlib.pyplot as plt
 import pytest
 from tabulate import tabulate
 
-from reprise.benchmarks import profile, work
+from reprise.benchmarks import limits, profile, work
 from reprise.benchmarks.contest import CONTEXT, Contest, Contestant, Work
+from reprise.training.engine import cores
 
 from .conftest import HERE, Findings, processor
 
 
-def profiled(make: Callable[..., Work], *arguments: Any) -> tuple[float, dict[str, float]]:
+def apart(measure: Callable[..., None], *arguments: Any) -> Any:
+    """What `measure(*arguments, answer)` sends from a process of its own."""
     ours, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=profile.spent, args=(make, arguments, theirs))
+    process = CONTEXT.Process(target=measure, args=(*arguments, theirs))
     process.start()
-    result: tuple[float, dict[str, float]] = ours.recv()
+    theirs.close()
+    result = ours.recv()
     process.join()
+    return result
+
+
+def profiled(make: Callable[..., Work], *arguments: Any) -> tuple[float, dict[str, float]]:
+    result: tuple[float, dict[str, float]] = apart(profile.spent, make, arguments)
     return result
 
 
@@ -39,6 +47,66 @@ def test_profile(findings: Findings) -> None:
     findings.sections[f"Where a training step of GNM spends its time (ms), on {processor()}"] = (
         "torch's profiler, self time by kind of operation; it slows small operations down, so the parts add up to "
         "more than the whole.\n\n" + tabulate(rows, ["", *columns], "github")
+    )
+
+
+Made = tuple[Callable[..., Work], tuple[Any, ...]]
+LIMITED: dict[str, tuple[Made, Made]] = {
+    "step of GNM, bf16": ((work.our_step, ("gnm", "bf16")), (work.their_step, ("gnm",))),
+    "step of GNM, Arrow room, bf16": (
+        (work.our_colour_step, ("gnm", "bf16")),
+        (work.their_colour_step, ("gnm",)),
+    ),
+    "step of the VAE, bf16": ((work.our_step, ("vae", "bf16")), (work.their_step, ("vae",))),
+    "step of ConvDRAW, bf16": (
+        (work.our_step, ("convdraw", "bf16")),
+        (work.their_step, ("convdraw",)),
+    ),
+    "step of AIR, fp32": (
+        (work.our_reading_step, ("AIR", "fp32")),
+        (work.their_reading_step, ("AIR",)),
+    ),
+    "step of DM-VAE, 15 slots, fp32": (
+        (work.our_reading_step, ("DM-VAE, 15 slots", "fp32")),
+        (work.their_reading_step, ("DM-VAE, 15 slots",)),
+    ),
+    **{
+        f"LL of {name.upper()}, 16 images, 100 particles, fp32": (
+            (work.our_particles, (name,)),
+            (work.their_particles, (name,)),
+        )
+        for name in ("gnm", "vae", "convdraw")
+    },
+}
+"""Ours, and the straightforward code, whose arithmetic is what the model asks for."""
+
+
+def test_limits(findings: Findings) -> None:
+    rates: limits.Rates = apart(limits.sent_rates)
+    rows = []
+    for name, ((make, arguments), (plain, its)) in LIMITED.items():
+        ours: limits.Cost = apart(limits.cost, make, arguments, 7)
+        asked: limits.Cost = apart(limits.cost, plain, its, 0)
+        precision = rates.bf16 if "bf16" in name else rates.fp32
+        arithmetic, memory = asked.operations / precision, ours.traffic / rates.memory
+        rows.append(
+            [
+                name,
+                f"{asked.operations / 1e9:.1f}",
+                f"{1e3 * arithmetic:.1f}",
+                f"{ours.traffic / 1e9:.2f}",
+                f"{1e3 * memory:.1f}",
+                f"{1e3 * ours.seconds:.1f}",
+            ]
+        )
+    head = ["work", "GFLOP", "at the machine's rate, ms", "GB", "at the machine's rate, ms", "ours, ms"]  # fmt: skip
+    findings.sections[f"What it would take at the machine's own rates, on {processor()}"] = (
+        f"{cores()} cores multiply matrices of {limits.SIDE:,} x {limits.SIDE:,} at {rates.fp32 / 1e12:.2f} TFLOP/s in "
+        f"fp32 and {rates.bf16 / 1e12:.1f} in bf16, and copy at {rates.memory / 1e9:.0f} GB/s, read and written.\n"
+        "GFLOP: of the straightforward code's products and convolutions, forwards and backwards, without its grids. "
+        "GB: what our\noperations read and write, each of their tensors once, as if no cache held any of it between "
+        "them. What ours takes beyond\nboth is calls, small matrices and maps that fill no vector.\n\n"
+        + tabulate(rows, head, "github", disable_numparse=True, colalign=("left", *["right"] * 5))
     )
 
 

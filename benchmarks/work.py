@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import math
@@ -50,6 +51,7 @@ from reprise.training.engine import Engine, Precision, choose, computing, cores,
 from reprise.training.fit import fit
 
 PROCESS = contextlib.ExitStack()  # what a contestant's process computes under, to its end
+atexit.register(PROCESS.close)
 BATCH, SIZE, STEP = 32, 128, 5_000.0
 IMAGES, PARTICLES = 16, 25  # per call of log_weights, as metrics/log_marginal.py has them
 MODELS: dict[str, type[GenerativeModel[Any]]] = {"gnm": GNM, "vae": VAE, "convdraw": ConvDRAW}
