@@ -80,10 +80,11 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     findings = config.stash[KEY]
-    if not findings.lines:
+    if not (findings.lines or findings.sections):
         return
     terminalreporter.section("how fast")
-    terminalreporter.write_line(table(findings.lines, "simple"))
+    if findings.lines:
+        terminalreporter.write_line(table(findings.lines, "simple"))
     lines, sections = findings.lines, findings.sections
     if config.getoption("--update-results"):
         lines = updated(stored(), lines)
@@ -135,6 +136,7 @@ def page(lines: list[Line], sections: dict[str, str]) -> str:
 
 `make bench` writes this page. Every ratio is of medians; the contestants work in turns, each in a process of its own.
 Of work below a second each turn has two, and the second counts: the first finds the machine as another left it.
+In lines older than commit 925ccce it is the first.
 The opponent is the straightforward code of [tests/straightforward.py](../tests/straightforward.py): torch's own layers,
 eager fp32, glimpses pasted one by one with `affine_grid` and `grid_sample`, every particle through the whole model.
 Load: the machine's average when a session began.
