@@ -80,8 +80,7 @@ def kernels_counted(by: Counting) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in names:
             module = importlib.import_module(f"reprise.nn.{name}")
-            if run := getattr(module, "_run", None):
-                stack.enter_context(mock.patch.object(module, "_run", _counting(run, by)))
+            stack.enter_context(mock.patch.object(module, "_run", _counting(module._run, by)))
         yield
 
 
@@ -94,7 +93,7 @@ def _counting(run: Callable[..., None], by: Counting) -> Callable[..., None]:
 
 
 def cost(make: Callable[..., Work], arguments: tuple[Any, ...], rounds: int, answer: Any) -> None:
-    """Sends the Cost of work as this process does it; what it has no time for is left at 0."""
+    """Sends the Cost of work as this process does it. rounds: that are timed; without any, seconds is 0."""
     work, counting = make(*arguments), Counting()
     for _ in range(3 if rounds else 1):
         work()
@@ -106,8 +105,10 @@ def cost(make: Callable[..., Work], arguments: tuple[Any, ...], rounds: int, ans
     )
 
 
-def rates() -> Rates:
-    """Of this machine, on all the threads that torch was given: the best of some."""
+def rates(answer: Any) -> None:
+    """Sends the Rates of this machine, on all of its cores: the best of some."""
+    torch.set_num_threads(cores())
+    keep_freed_memory()
 
     def of_products(dtype: torch.dtype) -> float:
         a, b = torch.randn(2, SIDE, SIDE).to(dtype)
@@ -115,14 +116,8 @@ def rates() -> Rates:
 
     source, target = torch.zeros(2, BLOCK // 4)
     copying = min(_timed(lambda: target.copy_(source)) for _ in range(10))
-    return Rates(of_products(torch.float32), of_products(torch.bfloat16), 2 * BLOCK / copying)
-
-
-def sent_rates(answer: Any) -> None:
-    """Sends `rates` of a process of its own."""
-    torch.set_num_threads(cores())
-    keep_freed_memory()
-    answer.send(rates())
+    fp32, bf16 = of_products(torch.float32), of_products(torch.bfloat16)
+    answer.send(Rates(fp32, bf16, 2 * BLOCK / copying))
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -82,7 +82,7 @@ LIMITED: dict[str, tuple[Made, Made]] = {
 
 
 def test_limits(findings: Findings) -> None:
-    rates: limits.Rates = apart(limits.sent_rates)
+    rates: limits.Rates = apart(limits.rates)
     rows = []
     for name, ((make, arguments), (plain, its)) in LIMITED.items():
         ours: limits.Cost = apart(limits.cost, make, arguments, 7)

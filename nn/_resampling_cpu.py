@@ -16,7 +16,7 @@ from numba import carray, njit
 from ._fused_cpu import FAST, _floats, _run, _share
 
 F32, U32 = np.float32, np.uint32
-ONE = np.int32(1)
+ONE = np.int32(1)  # indices are made U32: of others numba asks whether they are negative
 
 
 @njit(inline="always")

@@ -121,7 +121,7 @@ def test_beside_another_optimiser_both_are_clipped_by_the_norm_of_all() -> None:
     theirs = copy.deepcopy(ours)
     for it, compiled in ((ours, True), (theirs, False)):
         first, second, third, *others = it.parameters()
-        parts = [
+        parts: list[torch.optim.Optimizer] = [
             RMSprop([{"params": [first, second]}], 1e-3),
             Adam([third], 1e-3),
             torch.optim.Adam(others, fused=True),

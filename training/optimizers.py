@@ -6,9 +6,10 @@ against the other.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,54 +17,62 @@ from torch import Tensor
 from ..nn.fused import enabled
 
 
-class RMSprop(torch.optim.RMSprop):
-    """torch's, with a second way to take a step. The state is torch's, so that either way goes on with the other's."""
+class InOnePass(abc.ABC):
+    """One of torch's with a second way to take a step. The state is torch's: either goes on with the other's."""
 
-    def __init__(self, groups: Any, lr: float) -> None:
-        super().__init__(groups, lr=lr, foreach=True)
+    beyond: ClassVar[tuple[str, ...]]
+    """Options that ask for more than the rule itself."""
+    param_groups: list[dict[str, Any]]
 
     @property
     def is_plain(self) -> bool:
-        """Whether no group asks for more than the rule itself: momentum, say, or weight decay."""
-        more = ("momentum", "weight_decay", "centered", "maximize", "differentiable")
-        return not any(group[option] for group in self.param_groups for option in more)
+        """Whether no group asks for more than the rule."""
+        return not any(group[option] for group in self.param_groups for option in self.beyond)
 
-    @torch.no_grad()
+    @abc.abstractmethod
     def step_scaled(self, scale: Tensor) -> None:
         """One step with every gradient times `scale`, which is not written into them.
 
         For groups that are plain, and gradients that are `compilable`.
         """
+
+
+class RMSprop(InOnePass, torch.optim.RMSprop):
+    """torch's."""
+
+    beyond = ("momentum", "weight_decay", "centered", "maximize", "differentiable")
+
+    def __init__(self, groups: Any, lr: float) -> None:
+        super().__init__(groups, lr=lr, foreach=True)
+
+    @torch.no_grad()
+    def step_scaled(self, scale: Tensor) -> None:
+        """See InOnePass."""
         for group, parameters, gradients in _with_gradients(self):
             (squares,) = _states(self, parameters, "square_avg")
             rule = (group["lr"], group["alpha"], group["eps"])
             _compiled().rmsprop(parameters, gradients, squares, scale, *rule)
 
 
-class Adam(torch.optim.Adam):
-    """torch's, as RMSprop above. Both ways, and torch's `fused` one, have the same state."""
+class Adam(InOnePass, torch.optim.Adam):
+    """torch's, by its `fused` code."""
+
+    beyond = ("weight_decay", "amsgrad", "maximize", "differentiable")
 
     def __init__(self, groups: Any, lr: float) -> None:
         super().__init__(groups, lr=lr, fused=True)
 
-    @property
-    def is_plain(self) -> bool:
-        """As RMSprop's."""
-        more = ("weight_decay", "amsgrad", "maximize", "differentiable")
-        return not any(group[option] for group in self.param_groups for option in more)
-
     @torch.no_grad()
     def step_scaled(self, scale: Tensor) -> None:
-        """As RMSprop's."""
+        """See InOnePass."""
         for group, parameters, gradients in _with_gradients(self):
             means, squares = _states(self, parameters, "exp_avg", "exp_avg_sq")
+            rule = (group["lr"], group["betas"], group["eps"])
             steps = [int(self.state[p]["step"]) for p in parameters]
-            for step in sorted(
-                set(steps)
-            ):  # parameters that a loss does not always reach have fewer
+            # a parameter that the loss does not always reach has had fewer
+            for step in sorted(set(steps)):
                 alike = [n for n, its in enumerate(steps) if its == step]
                 kinds = ([of[n] for n in alike] for of in (parameters, gradients, means, squares))
-                rule = (group["lr"], group["betas"], group["eps"])
                 _compiled().adam(*kinds, scale, step, *rule)
 
 
@@ -107,8 +116,8 @@ def clip_and_step(optimizers: Sequence[torch.optim.Optimizer], bound: float) -> 
     norm: Tensor = _compiled().norm(gradients)
     scale = (bound / (norm + 1e-6)).clamp(max=1.0)  # as torch clips
     for optimizer in optimizers:
-        if type(optimizer) in (RMSprop, Adam) and optimizer.is_plain:  # type: ignore[attr-defined]
-            optimizer.step_scaled(scale)  # type: ignore[attr-defined]
+        if isinstance(optimizer, InOnePass) and optimizer.is_plain:
+            optimizer.step_scaled(scale)
         else:
             mine = [p for group in optimizer.param_groups for p in group["params"]]
             torch._foreach_mul_([p.grad for p in mine if p.grad is not None], scale)
