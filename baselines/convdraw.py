@@ -120,9 +120,8 @@ class ConvDRAW(GenerativeModel[Latents]):
 
     def log_weights(self, x: Tensor, particles: int) -> Tensor:
         """log p(x | z) + Σ_l [log p(z_l | z_<l) - log q(z_l | x, z_<l)]."""
-        f_x = self.encoder(x).repeat(particles, 1, 1, 1)
-        drawing = self.draw(f_x, self.config.draw_steps, len(f_x))
         shape = (particles, len(x))
+        drawing = self.draw(self.encoder(x), self.config.draw_steps, particles * len(x))
         likelihood = image_log_prob(
             x, self._image(drawing.f).unflatten(0, shape), self.config.sigma
         )

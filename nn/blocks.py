@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .batch_norm import norm_and_elu
 from .channels_last import ELU
-from .convolution import convolve, convolved
+from .convolution import at_precision, convolve, convolved
 from .fused import activate_and_norm, fusible
 from .gathered import Gathered
 from .lstm import cell
@@ -111,9 +111,7 @@ def _pointwise(x: Tensor, layers: Sequence[tuple[int, Sequence[nn.Module]]]) -> 
     # (B, C, P, 1) in channels-last memory: pixels ordered by (h, w, u_1, u_1, u_2, u_2, ...)
     x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
     for layer, (up, (convolution, *others)) in enumerate(layers, 1):
-        x = convolved(x, *_pixel_by_pixel(convolution, up), padding=0)
-        x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1] // (up * up)).permute(0, 3, 1, 2)
-        x = in_order(_without_shuffle(others), x, move if layer == len(layers) else None)
+        x = _stage(x, up, convolution, others, move if layer == len(layers) else None)
     scale = math.prod(factors[::2])
     image = x.permute(0, 2, 3, 1).reshape(batch, height * scale, width * scale, -1)
     return image.permute(0, 3, 1, 2)
@@ -122,14 +120,24 @@ def _pointwise(x: Tensor, layers: Sequence[tuple[int, Sequence[nn.Module]]]) -> 
 def _upscaled(x: Tensor, up: int, stage: Sequence[nn.Module]) -> Tensor:
     """One sub-pixel layer, whatever its kernel: (B, C, H, W) -> (B, C', u H, u W)."""
     convolution, *others = stage
-    assert isinstance(convolution, nn.Conv2d)
-    x = convolved(x, *_pixel_by_pixel(convolution, up), padding=int(convolution.padding[0]))
-    batch, channels, height, width = x.shape
-    x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, channels // (up * up)).permute(0, 3, 1, 2)
+    batch, _, height, width = x.shape
     # pixels (h, w, i, j) become (h, i, w, j)
-    x = in_order(_without_shuffle(others), x, Move((height, width, up, up), (0, 2, 1, 3)))
+    x = _stage(x, up, convolution, others, Move((height, width, up, up), (0, 2, 1, 3)))
     image = x.permute(0, 2, 3, 1).reshape(batch, height * up, width * up, -1)
     return image.permute(0, 3, 1, 2)
+
+
+def _stage(
+    x: Tensor, up: int, convolution: nn.Module, others: list[nn.Module], move: Move | None
+) -> Tensor:
+    """A sub-pixel layer whose pixels stay where they are, or are moved: (B, C, H, W) -> (B, C', u u H W, 1)."""
+    assert isinstance(convolution, nn.Conv2d)
+    rest = [module for module in others if not isinstance(module, nn.PixelShuffle)]
+    weight, bias = _pixel_by_pixel(convolution, up)
+    x = convolved(x, weight, bias, int(convolution.padding[0]))
+    batch, channels = x.shape[:2]
+    x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, channels // (up * up)).permute(0, 3, 1, 2)
+    return in_order(rest, x, move)
 
 
 def _pixel_by_pixel(convolution: nn.Module, up: int) -> tuple[Tensor, Tensor]:
@@ -141,10 +149,6 @@ def _pixel_by_pixel(convolution: nn.Module, up: int) -> tuple[Tensor, Tensor]:
         for p in (convolution.weight, convolution.bias)
     )
     return weight.flatten(0, 1), bias.flatten()
-
-
-def _without_shuffle(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    return [module for module in modules if not isinstance(module, nn.PixelShuffle)]
 
 
 def in_order(modules: Iterable[nn.Module], x: Tensor, move: Move | None = None) -> Tensor:
@@ -179,10 +183,25 @@ class MLP(nn.Sequential):
         super().__init__(*(modules[:-2] if final_plain else modules))
 
 
+class Unrolled(NamedTuple):
+    """A ConvLSTM between two steps. h, c: (B, hidden, grid, grid), (1, ...) where all images share them.
+
+    same: what inputs that are the same in every step add to the gates, with the bias, (B, 4 hidden, grid, grid); or
+    None, and there is a bias. weight: of the inputs to come, and of h.
+    """
+
+    h: Tensor
+    c: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    same: Tensor | None = None
+
+
 class ConvLSTM(nn.Module):
     """Convolutional LSTM cell: no peepholes, no forget bias; learned initial states (GNM's code; Algorithm 1: zero).
 
-    One convolution on [input, h] gives the gates in the order input, forget, output, candidate.
+    One convolution on [inputs, h] gives the gates in the order input, forget, output, candidate. It is linear: inputs
+    that stay the same are convolved once, when it starts, and what all images share once for all of them.
     """
 
     def __init__(self, channels: int, hidden: int, grid: int, kernel: int = 1) -> None:
@@ -191,16 +210,35 @@ class ConvLSTM(nn.Module):
         self.h_0 = nn.Parameter(torch.zeros(1, hidden, grid, grid))
         self.c_0 = nn.Parameter(torch.zeros(1, hidden, grid, grid))
 
-    def start(self, batch: int) -> tuple[Tensor, Tensor]:
-        """(h_0, c_0) for a batch: (B, hidden, grid, grid) each."""
-        return self.h_0.expand(batch, -1, -1, -1), self.c_0.expand(batch, -1, -1, -1)
+    def start(self, x: Tensor | None = None, *, in_next: int = 0) -> Unrolled:
+        """Before its first step. x: (B, C, grid, grid), which is the first input in every step.
 
-    def forward(
-        self, inputs: Sequence[Tensor], state: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """One step. inputs: maps (B, ., grid, grid) that are concatenated. Returns the next (h, c)."""
-        h, c = state
-        return cell(convolve(torch.cat([*inputs, h], 1), self.gates), c)
+        in_next: of how many inputs after it x is a summand too. The steps are given the rest of these, and all others.
+        """
+        assert self.gates.bias is not None
+        weight, bias = at_precision(self.gates.weight), at_precision(self.gates.bias)
+        if x is None:
+            return Unrolled(self.h_0, self.c_0, weight, bias)
+        channels = x.shape[1]
+        of_x, weight = weight.split([channels, weight.shape[1] - channels], 1)
+        for other in weight[:, : in_next * channels].split(channels, 1):
+            of_x = of_x + other
+        same = convolved(x, of_x, bias, self._padding)
+        return Unrolled(self.h_0, self.c_0, weight, None, same)
+
+    def forward(self, inputs: Sequence[Tensor], state: Unrolled) -> Unrolled:
+        """One step. inputs: maps (B, ., grid, grid), or (1, ...), that are concatenated."""
+        parts = [*inputs, state.h]
+        batch = max(len(part) for part in parts)
+        seen = torch.cat([part.expand(batch, -1, -1, -1) for part in parts], 1)
+        gates = convolved(seen, state.weight, state.bias, self._padding)
+        gates = gates if state.same is None else state.same + gates
+        h, c = cell(gates, state.c.expand(len(gates), -1, -1, -1))
+        return state._replace(h=h, c=c)
+
+    @property
+    def _padding(self) -> int:
+        return int(self.gates.padding[0])
 
 
 def image_encoder(channels: int, width: int, size: int) -> ConvStack:

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .blocks import MLP, ConvLSTM, ConvStack, Layer
+from .blocks import MLP, ConvLSTM, ConvStack, Layer, Unrolled
 from .distributions import Gaussian
 
 GRID = 4
@@ -90,39 +90,46 @@ class StructDRAW(nn.Module):
         return Gaussian.split(network(h.flatten(1) if self.interaction == "mlp" else h), dim=1)
 
     def forward(self, f_x: Tensor | None, steps: int, batch: int) -> Drawing:
-        """Draw z from the posterior given f_x (B, width, 4, 4), or `batch` times from the prior when f_x is None."""
-        enc, dec = self.lstm_enc.start(batch), self.lstm_dec.start(batch)
-        f = dec[0].new_zeros(batch, self.width, GRID, GRID)
+        """Draw z from the posterior given f_x, or from the prior when it is None: `batch` times.
+
+        f_x: (B, width, 4, 4), drawn for batch / B times in turn.
+        """
+        # [f_x, f_x - f, h_dec] is [f_x, f_x, 0] + [0, -f, h_dec], and the first is the same in every step
+        enc = None
+        if f_x is not None:
+            enc = self.lstm_enc.start(f_x, in_next=1)
+            assert enc.same is not None
+            enc = enc._replace(same=enc.same.repeat(batch // len(f_x), 1, 1, 1))
+        dec = self.lstm_dec.start()
+        f = dec.h.new_zeros(1, self.width, GRID, GRID)
         drawing = Drawing(f, [], [], [])
         for _ in range(steps):
-            prior = self._gaussian(self.interaction_dec, dec[0])
+            prior = self._gaussian(self.interaction_dec, dec.h)
+            prior = Gaussian(*(part.expand(batch, *part.shape[1:]) for part in prior))
             drawing.prior.append(prior)
-            if f_x is None:
+            if enc is None:
                 z = prior.sample()
             else:
-                enc = self.lstm_enc([f_x, f_x - f, dec[0]], enc)
-                posterior = self._gaussian(self.interaction_enc, enc[0])
+                enc = self.lstm_enc([-f, dec.h], enc)
+                posterior = self._gaussian(self.interaction_enc, enc.h)
                 drawing.posterior.append(posterior)
                 z = posterior.sample()
             drawing.z.append(z)
             f, dec = self.draw(z, f, dec)
         return drawing._replace(f=f)
 
-    def draw(
-        self, z: Tensor, f: Tensor, dec: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def draw(self, z: Tensor, f: Tensor, dec: Unrolled) -> tuple[Tensor, Unrolled]:
         """One step of drawing: the next canvas and decoder state."""
         d = self.decode_z(z.flatten(1) if self.flat else z)
         if self.flat:
             d = d.unflatten(1, (self.width, GRID, GRID))
         dec = self.lstm_dec([d, f] if self.feed_canvas else [d], dec)
-        return f + self.cnn_out(dec[0]), dec
+        return f + self.cnn_out(dec.h), dec
 
     def replay(self, z: list[Tensor]) -> Tensor:
         """The canvas f that given latents draw: L tensors -> (B, width, 4, 4)."""
-        batch = len(z[0])
-        dec = self.lstm_dec.start(batch)
-        f = dec[0].new_zeros(batch, self.width, GRID, GRID)
+        dec = self.lstm_dec.start()
+        f = dec.h.new_zeros(1, self.width, GRID, GRID)
         for z_l in z:
             f, dec = self.draw(z_l, f, dec)
         return f

@@ -142,3 +142,54 @@ def test_few_channels_in_bf16_are_convolved_in_pairs(
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == torch.float32
         assert (a - b).norm() <= 0.02 * b.norm()
+
+
+@pytest.mark.parametrize(
+    ("size", "k", "padding", "stride"), [((16, 16), 4, 1, 2), ((10, 18), 2, 0, 2), ((16, 19), 3, 1, 3)]
+)  # fmt: skip
+@pytest.mark.parametrize("lower", [False, True], ids=["fp32", "bf16"])
+def test_grey_images_are_convolved_in_blocks(
+    size: tuple[int, int], k: int, padding: int, stride: int, lower: bool
+) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(1, 6, k, stride, padding), torch.randn(3, 1, *size)
+    assert convolution._grey(x, layer.weight, padding, stride)
+    assert not convolution._grey(x.requires_grad_(), layer.weight, padding, stride)
+    x = x.detach()
+    with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+        ours, theirs = convolve(x, layer), layer(x)
+    assert ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs)
+    found, expected = (
+        torch.autograd.grad(y.float().square().sum(), list(layer.parameters())) for y in (ours, theirs)
+    )  # fmt: skip
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).norm() <= (0.02 if lower else 1e-5) * b.norm()
+
+
+def test_many_small_maps_are_convolved_in_another_basis_where_no_gradient_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It adds and subtracts what nearly cancels: the error is some times that of torch's own, and small."""
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(96, 64, 3, padding=1), torch.randn(convolution.MANY, 96, 4, 4)
+    calls, filtered = [], convolution._filtered
+
+    def counted(*given: Any) -> Tensor:
+        calls.append(given)
+        return filtered(*given)
+
+    monkeypatch.setattr(convolution, "_filtered", counted)
+    with torch.no_grad():
+        ours, theirs = convolve(x, layer), layer(x)
+        exact = layer.double()(x.double())
+        layer.float()
+        assert len(calls) == 1
+        convolve(x[1:], layer)
+        with torch.autocast("cpu", torch.bfloat16):
+            convolve(x, layer)
+    convolve(x, layer)
+    assert len(calls) == 1, "too few, or in bf16, or with a gradient"
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert float((ours - exact).norm()) < 10 * float((theirs - exact).norm())
+    assert float((ours - exact).abs().max()) < 1e-5

@@ -213,9 +213,7 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
         f_x = self.encoder(x)  # once per image, not per particle
         q = self.local(f_x).repeat(particles)
         q_b = Gaussian(*(part.repeat(particles, 1) for part in self.background.posterior(f_x)))
-        drawing = self.global_latent(
-            f_x.repeat(particles, 1, 1, 1), self.config.draw_steps, particles * len(x)
-        )
+        drawing = self.global_latent(f_x, self.config.draw_steps, particles * len(x))
         z_global = torch.stack(drawing.z, 1)
         p, p_b = self.local(drawing.f), self.background.prior(z_global)
         relaxed = self.config.presence == "relaxed"

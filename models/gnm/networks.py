@@ -143,7 +143,10 @@ class GaussianGlobal(nn.Module):
         """As StructDRAW.forward, with one step whatever `steps` says."""
         zero = next(self.parameters()).new_zeros(batch, 128)
         prior = Gaussian(zero, zero + 1)
-        posterior = [] if f_x is None else [Gaussian.split(self.posterior(f_x.flatten(1)), 1)]
+        posterior = []
+        if f_x is not None:
+            q = self.posterior(f_x.flatten(1)).repeat(batch // len(f_x), 1)
+            posterior = [Gaussian.split(q, 1)]
         z = (posterior[0] if posterior else prior).sample()
         return Drawing(self.replay([z]), [z], [prior], posterior)
 
