@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .batch_norm import norm_and_elu
 from .channels_last import ELU
 from .convolution import at_precision, convolve, convolved
-from .fused import activate_and_norm, fusible
+from .fused import activate_and_norm, activate_norm_and_convolve, endable, fusible
 from .gathered import Gathered
 from .lstm import cell
 from .pixels import Move, moved
@@ -84,60 +84,97 @@ class SubPixelStack(nn.Sequential):
         if final_plain:
             del stages[-1][-2:]
         super().__init__(*itertools.chain(*stages))
-        is_pointwise = [layer.kernel == 1 for layer in layers]
-        grouped = itertools.groupby(zip(is_pointwise, layers, stages, strict=True), lambda each: each[0])  # fmt: skip
-        self._runs = [
-            (pointwise, [(layer.factor, stage) for _, layer, stage in run])
-            for pointwise, run in grouped
-        ]
+        ends = final_plain and len(layers) > 1 and layers[-1].factor == 1
+        last = stages.pop()[0] if ends else None
+        runs: list[Run] = []
+        for layer, stage in zip(layers, stages, strict=False):
+            if layer.kernel == 1 and runs and runs[-1].pointwise:
+                runs[-1].layers.append((layer.factor, stage))
+            else:
+                runs.append(Run(layer.kernel == 1, [(layer.factor, stage)]))
+        runs[-1] = runs[-1]._replace(last=last)
+        self._runs = runs
 
     def forward(self, x: Tensor) -> Tensor:
         """The layers in order."""
-        for pointwise, run in self._runs:
-            if pointwise:
+        for run in self._runs:
+            up, stage = run.layers[0]
+            if run.pointwise:
                 x = _pointwise(x, run)
+            elif up > 1:
+                x = _upscaled(x, up, stage, run.last)
             else:
-                for up, stage in run:
-                    x = in_order(stage, x) if up == 1 else _upscaled(x, up, stage)
+                x = in_order(stage, x, last=_last(run.last, *x.shape[2:]))
         return x
 
 
-def _pointwise(x: Tensor, layers: Sequence[tuple[int, Sequence[nn.Module]]]) -> Tensor:
-    """Sub-pixel layers of kernel 1, (factor, modules) each: (B, C, H, W) -> (B, C', U H, U W)."""
+class Run(NamedTuple):
+    """Sub-pixel layers that are computed together, (factor, modules) each: one, or several of kernel 1.
+
+    last: the plain convolution with which the stack ends; it is made with the norm before it.
+    """
+
+    pointwise: bool
+    layers: list[tuple[int, list[nn.Module]]]
+    last: nn.Module | None = None
+
+
+class Last(NamedTuple):
+    """A convolution after a norm, and the sides of the image that it sees."""
+
+    convolution: nn.Conv2d
+    height: int
+    width: int
+
+
+def _pointwise(x: Tensor, run: Run) -> Tensor:
+    """Layers of kernel 1, and the last: (B, C, H, W) -> (B, C', U H, U W)."""
     batch, _, height, width = x.shape
-    factors = [up for up, _ in layers for _ in range(2)]
+    factors = [up for up, _ in run.layers for _ in range(2)]
     rows, columns = range(2, len(factors) + 2, 2), range(3, len(factors) + 2, 2)
     move = Move((height, width, *factors), (0, *rows, 1, *columns))
+    scale = math.prod(factors[::2])
     # (B, C, P, 1) in channels-last memory: pixels ordered by (h, w, u_1, u_1, u_2, u_2, ...)
     x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
-    for layer, (up, (convolution, *others)) in enumerate(layers, 1):
-        x = _stage(x, up, convolution, others, move if layer == len(layers) else None)
-    scale = math.prod(factors[::2])
-    image = x.permute(0, 2, 3, 1).reshape(batch, height * scale, width * scale, -1)
-    return image.permute(0, 3, 1, 2)
+    for up, stage in run.layers[:-1]:
+        x = _stage(x, up, stage)
+    up, stage = run.layers[-1]
+    x = _stage(x, up, stage, move, _last(run.last, height * scale, width * scale))
+    return _image(x, height * scale, width * scale)
 
 
-def _upscaled(x: Tensor, up: int, stage: Sequence[nn.Module]) -> Tensor:
-    """One sub-pixel layer, whatever its kernel: (B, C, H, W) -> (B, C', u H, u W)."""
-    convolution, *others = stage
-    batch, _, height, width = x.shape
+def _upscaled(x: Tensor, up: int, stage: list[nn.Module], last: nn.Module | None) -> Tensor:
+    """One sub-pixel layer, whatever its kernel, and the last: (B, C, H, W) -> (B, C', u H, u W)."""
+    height, width = x.shape[2:]
     # pixels (h, w, i, j) become (h, i, w, j)
-    x = _stage(x, up, convolution, others, Move((height, width, up, up), (0, 2, 1, 3)))
-    image = x.permute(0, 2, 3, 1).reshape(batch, height * up, width * up, -1)
-    return image.permute(0, 3, 1, 2)
+    move = Move((height, width, up, up), (0, 2, 1, 3))
+    x = _stage(x, up, stage, move, _last(last, height * up, width * up))
+    return _image(x, height * up, width * up)
 
 
 def _stage(
-    x: Tensor, up: int, convolution: nn.Module, others: list[nn.Module], move: Move | None
+    x: Tensor, up: int, stage: list[nn.Module], move: Move | None = None, last: Last | None = None
 ) -> Tensor:
     """A sub-pixel layer whose pixels stay where they are, or are moved: (B, C, H, W) -> (B, C', u u H W, 1)."""
+    convolution, *others = stage
     assert isinstance(convolution, nn.Conv2d)
-    rest = [module for module in others if not isinstance(module, nn.PixelShuffle)]
-    weight, bias = _pixel_by_pixel(convolution, up)
-    x = convolved(x, weight, bias, int(convolution.padding[0]))
+    x = convolved(x, *_pixel_by_pixel(convolution, up), padding=int(convolution.padding[0]))
     batch, channels = x.shape[:2]
     x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, channels // (up * up)).permute(0, 3, 1, 2)
-    return in_order(rest, x, move)
+    rest = [module for module in others if not isinstance(module, nn.PixelShuffle)]
+    return in_order(rest, x, move, last)
+
+
+def _image(x: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, H W, 1), or an image as it is, as (B, C, H, W)."""
+    return x.permute(0, 2, 3, 1).reshape(len(x), height, width, -1).permute(0, 3, 1, 2)
+
+
+def _last(convolution: nn.Module | None, height: int, width: int) -> Last | None:
+    if convolution is None:
+        return None
+    assert isinstance(convolution, nn.Conv2d)
+    return Last(convolution, height, width)
 
 
 def _pixel_by_pixel(convolution: nn.Module, up: int) -> tuple[Tensor, Tensor]:
@@ -151,23 +188,27 @@ def _pixel_by_pixel(convolution: nn.Module, up: int) -> tuple[Tensor, Tensor]:
     return weight.flatten(0, 1), bias.flatten()
 
 
-def in_order(modules: Iterable[nn.Module], x: Tensor, move: Move | None = None) -> Tensor:
-    """What nn.Sequential does, a norm and its activation in one; then the pixels are moved."""
+def in_order(
+    modules: Iterable[nn.Module], x: Tensor, move: Move | None = None, last: Last | None = None
+) -> Tensor:
+    """What nn.Sequential does, a norm and its activation in one; then pixels are moved, and convolved once more."""
     queue = list(modules)
     while queue:
         module = queue.pop(0)
         if queue and fusible(module, norm := queue[0]):
             assert isinstance(norm, nn.GroupNorm)
             del queue[0]
-            x = activate_and_norm(x, module, norm, None if queue else move)
-            if not queue:
-                return x
+            if last is not None and not queue and endable(x, module, norm, last.convolution):
+                sides = last.height, last.width
+                return activate_norm_and_convolve(x, module, norm, last.convolution, sides, move)
+            x, move = activate_and_norm(x, module, norm, None if queue else move), move if queue else None  # fmt: skip
         elif queue and isinstance(module, nn.BatchNorm2d) and isinstance(queue[0], ELU):
             del queue[0]
             x = norm_and_elu(x, module)
         else:
             x = convolve(x, module) if isinstance(module, nn.Conv2d) else module(x)
-    return x if move is None else moved(x, move)
+    x = x if move is None else moved(x, move)
+    return x if last is None else convolve(_image(x, last.height, last.width), last.convolution)
 
 
 class MLP(nn.Sequential):

@@ -5,6 +5,9 @@ numba installed (the extra `fast`) and channels-last memory, it is compiled code
 once, backward reads x and the incoming gradient twice and writes once, and nothing but x is kept between them. Sums are
 fp32 in both precisions. Where the pixels are moved after (nn/pixels.py), they are written there. Everywhere else
 it is the two modules, one after the other; tests/test_fused.py holds one against the other.
+
+`activate_norm_and_convolve` is that and the convolution with which a decoder ends, where nobody asks for a gradient; so
+does tests/test_ending.py.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from .pixels import Move, blocks, moved
 
 TILE = 64  # floats that are worked on at once: four vectors of AVX-512
 
+NARROW = 8  # channels that `activate_norm_and_convolve` is written for
 _enabled = False
 
 
@@ -70,6 +74,42 @@ def activate_and_norm(
         x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha, to
     )
     return out if move is None or to is not None else moved(out, move)
+
+
+def activate_norm_and_convolve(
+    x: Tensor,
+    act: nn.Module,
+    norm: nn.GroupNorm,
+    convolution: nn.Conv2d,
+    sides: tuple[int, int],
+    move: Move | None = None,
+) -> Tensor:
+    """convolution(norm(act(x))), pixels moved before it: (B, C, P, 1) or (B, C, H, W) -> (B, C', H, W). sides: H and W.
+
+    For what is `endable`, where no gradient is asked for: the image before the convolution is never written.
+    """
+    bias = convolution.bias
+    assert bias is not None
+    out = x.new_empty(len(x), convolution.out_channels, *sides)
+    alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
+    _of_ending().end(
+        x, tile(x), norm.weight, norm.bias, convolution.weight, bias, norm.eps, alpha, move, out
+    )
+    return out
+
+
+def endable(x: Tensor, act: nn.Module, norm: nn.GroupNorm, convolution: nn.Conv2d) -> bool:
+    """Whether `activate_norm_and_convolve` can be called for these: no gradients, fp32, few channels."""
+    if torch.is_grad_enabled() or not _enabled or torch.compiler.is_compiling():
+        return False
+    here = x.device.type == "cpu" and x.dtype == torch.float32 and is_dense(x)
+    exact = here and not torch.is_autocast_enabled("cpu") and norm.weight.dtype == torch.float32
+    kernel = convolution.kernel_size, convolution.padding, convolution.stride, convolution.dilation
+    plain = kernel == ((3, 3), (1, 1), (1, 1), (1, 1)) and convolution.groups == 1
+    plain = plain and convolution.bias is not None and convolution.padding_mode == "zeros"
+    few = x.shape[1] == NARROW and convolution.out_channels <= NARROW and norm.num_groups == 1
+    whole = x.numel() > 0 and x.shape[1:].numel() % TILE == 0
+    return exact and plain and few and whole and fusible(act, norm)
 
 
 def fusible(act: nn.Module, norm: nn.Module) -> bool:
@@ -210,6 +250,13 @@ def tile(x: Tensor) -> tuple[int, int]:
 def tiled(x: Tensor) -> Tensor:
     """x as its `tile` says, (B, rows, k C); no copy."""
     return x.detach().permute(0, 2, 3, 1).view(len(x), *tile(x))
+
+
+@lru_cache
+def _of_ending() -> Any:
+    from . import _ending_cpu
+
+    return _ending_cpu
 
 
 @lru_cache
