@@ -101,15 +101,16 @@ def test_limits(findings: Findings) -> None:
                 f"{1e3 * ours.seconds:.1f}",
             ]
         )
-    head = ["work", "GFLOP, theirs", "GFLOP, ours", "the fewer at the machine's rate, ms", "GB", "at the machine's rate, ms", "ours, ms"]  # fmt: skip
+    head = ["work", "GFLOP", "GFLOP, ours", "ms, the fewer", "GB, ours", "ms", "ours, ms"]
     findings.sections[f"What it would take at the machine's own rates, on {processor()}"] = (
         f"{cores()} cores multiply matrices of {limits.SIDE:,} x {limits.SIDE:,} at {rates.fp32 / 1e12:.2f} TFLOP/s in "
         f"fp32 and {rates.bf16 / 1e12:.1f} in bf16, and copy at {rates.memory / 1e9:.0f} GB/s, read and written.\n"
-        "GFLOP: of products and convolutions, forwards and backwards, in the straightforward code (without its grids) "
-        "and in ours\n(without the last convolution of a likelihood's decoder, which is part of a kernel). A likelihood "
-        "of ours encodes an image\nonce, not once per particle; where ours has more, some of it is products with zeros. "
-        "GB: what our operations read and\nwrite, each of their tensors once, as if no cache held any of it between "
-        "them. What ours takes beyond both is calls, small\nmatrices and maps that fill no vector.\n\n"
+        "GFLOP: of products and convolutions, forwards and backwards, in the straightforward code, without its grids; "
+        "and in\nours, without the convolution that ends a likelihood's decoder, which is part of a kernel. For a "
+        "likelihood ours encodes\nan image once, not once per particle; some of what ours has more is products with "
+        "zeros. GB: what our operations read and\nwrite, each of their tensors once, as if no cache held any of it "
+        "between them. The ms beside them are at these rates. What\nours takes beyond both is calls, small matrices "
+        "and maps that fill no vector.\n\n"
         + tabulate(rows, head, "github", disable_numparse=True, colalign=("left", *["right"] * 6))
     )
 
