@@ -61,6 +61,25 @@ class ConvStack(Stack):
         super().__init__(*(modules[:-2] if final_plain else modules))
 
 
+class Run(NamedTuple):
+    """Sub-pixel layers that are computed together, (factor, modules) each: one, or several of kernel 1.
+
+    last: the plain convolution with which the stack ends; it is made with the norm before it.
+    """
+
+    pointwise: bool
+    layers: list[tuple[int, list[nn.Module]]]
+    last: nn.Module | None = None
+
+
+class Last(NamedTuple):
+    """A convolution after a norm, and the sides of the image that it sees."""
+
+    convolution: nn.Conv2d
+    height: int
+    width: int
+
+
 class SubPixelStack(nn.Sequential):
     """Convolution to f * u * u channels, PixelShuffle(u), activation, GroupNorm per layer.
 
@@ -106,25 +125,6 @@ class SubPixelStack(nn.Sequential):
             else:
                 x = in_order(stage, x, last=_last(run.last, *x.shape[2:]))
         return x
-
-
-class Run(NamedTuple):
-    """Sub-pixel layers that are computed together, (factor, modules) each: one, or several of kernel 1.
-
-    last: the plain convolution with which the stack ends; it is made with the norm before it.
-    """
-
-    pointwise: bool
-    layers: list[tuple[int, list[nn.Module]]]
-    last: nn.Module | None = None
-
-
-class Last(NamedTuple):
-    """A convolution after a norm, and the sides of the image that it sees."""
-
-    convolution: nn.Conv2d
-    height: int
-    width: int
 
 
 def _pointwise(x: Tensor, run: Run) -> Tensor:
