@@ -17,7 +17,9 @@ from reprise.core.model import GenerativeModel
 from reprise.models.gnm import GNM
 from reprise.models.gnm.config import ArrowConfig
 from reprise.models.gnm.networks import Background, Latents
-from reprise.nn.blocks import Stack, SubPixelStack
+from reprise.nn.blocks import ConvLSTM, Stack, SubPixelStack
+from reprise.nn.lstm import cell
+from reprise.nn.structdraw import GRID, Drawing, StructDRAW
 
 
 def paste_literally(glimpse: Tensor, scale: Tensor, shift: Tensor, canvas: int) -> Tensor:
@@ -41,7 +43,42 @@ def plainly(module: nn.Module) -> nn.Module:
     module._modules = {name: plainly(child) for name, child in module.named_children()}
     if isinstance(module, SubPixelStack | Stack):
         module.__class__ = nn.Sequential  # type: ignore[assignment]
+    if isinstance(module, StructDRAW):
+        module.__class__ = StraightforwardStructDRAW
     return module
+
+
+class StraightforwardStructDRAW(StructDRAW):
+    """Algorithm 1 to the letter: in every step all that an LSTM sees is concatenated, and convolved."""
+
+    def forward(self, f_x: Tensor | None, steps: int, batch: int) -> Drawing:
+        enc, dec = (
+            (lstm.h_0.expand(batch, -1, -1, -1), lstm.c_0.expand(batch, -1, -1, -1))
+            for lstm in (self.lstm_enc, self.lstm_dec)
+        )
+        f = dec[0].new_zeros(batch, self.width, GRID, GRID)
+        drawing = Drawing(f, [], [], [])
+        for _ in range(steps):
+            prior = self._gaussian(self.interaction_dec, dec[0])
+            drawing.prior.append(prior)
+            if f_x is None:
+                z = prior.sample()
+            else:
+                enc = self._next(self.lstm_enc, [f_x, f_x - f, dec[0]], enc)
+                drawing.posterior.append(self._gaussian(self.interaction_enc, enc[0]))
+                z = drawing.posterior[-1].sample()
+            drawing.z.append(z)
+            d = self.decode_z(z.flatten(1) if self.flat else z)
+            d = d.unflatten(1, (self.width, GRID, GRID)) if self.flat else d
+            dec = self._next(self.lstm_dec, [d, f] if self.feed_canvas else [d], dec)
+            f = f + self.cnn_out(dec[0])
+        return drawing._replace(f=f)
+
+    @staticmethod
+    def _next(
+        lstm: ConvLSTM, inputs: list[Tensor], state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        return cell(lstm.gates(torch.cat([*inputs, state[0]], 1)), state[1])
 
 
 class StraightforwardGNM(GNM):

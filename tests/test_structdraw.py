@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from reprise.nn.lstm import cell
 from reprise.nn.structdraw import GRID, StructDRAW
+from .straightforward import StraightforwardStructDRAW, plainly
 
 WIDTH, STEPS = 8, 3
 
@@ -23,47 +22,28 @@ def built(**options: Any) -> StructDRAW:
     return draw
 
 
-def literally(draw: StructDRAW, f_x: Tensor, z: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The means of every prior and posterior where these z were drawn, and the canvas at the end."""
-
-    def step(lstm: Any, inputs: list[Tensor], state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return cell(lstm.gates(torch.cat([*inputs, state[0]], 1)), state[1])
-
-    enc, dec = (
-        (lstm.h_0.expand(len(f_x), -1, -1, -1), lstm.c_0.expand(len(f_x), -1, -1, -1))
-        for lstm in (draw.lstm_enc, draw.lstm_dec)
-    )
-    f, means = torch.zeros_like(f_x), []
-    for z_l in z:
-        prior = draw._gaussian(draw.interaction_dec, dec[0])
-        enc = step(draw.lstm_enc, [f_x, f_x - f, dec[0]], enc)
-        means += [prior.mean, draw._gaussian(draw.interaction_enc, enc[0]).mean]
-        d = draw.decode_z(z_l.flatten(1) if draw.flat else z_l)
-        d = d.unflatten(1, (WIDTH, GRID, GRID)) if draw.flat else d
-        dec = step(draw.lstm_dec, [d, f] if draw.feed_canvas else [d], dec)
-        f = f + draw.cnn_out(dec[0])
-    return means, f
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"kernel": 3, "feed_canvas": False}, {"interaction": "cnn", "kernel": 3}]
 )
 def test_what_stays_the_same_may_be_convolved_once(options: dict[str, Any]) -> None:
     """Values, and the gradients of every parameter and of what the encoder saw."""
     draw, f_x = built(**options), torch.randn(2, WIDTH, GRID, GRID).requires_grad_()
-    found = draw(f_x, STEPS, 2)
-    means = [g.mean for pair in zip(found.prior, found.posterior, strict=True) for g in pair]
-    # a z is a mean plus noise: the same z, with its gradient, for the letter of the algorithm
-    expected, f = literally(draw, f_x, found.z)
-    for ours, theirs in zip([*means, found.f], [*expected, f], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    of = [f_x, *draw.parameters()]
-    one, other = (
-        torch.autograd.grad(sum(m.square().sum() for m in (*those, canvas)), of, retain_graph=True)
-        for those, canvas in ((means, found.f), (expected, f))
-    )
-    for parameter, a, b in zip(of, one, other, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4, msg=f"of {tuple(parameter.shape)}")
+    literally = plainly(draw)
+    assert isinstance(literally, StraightforwardStructDRAW)
+    results = []
+    for module in (draw, literally):
+        torch.manual_seed(1)  # the same noise in the same order
+        drawing = module(f_x, STEPS, 2)
+        pairs = zip(drawing.prior, drawing.posterior, strict=True)
+        values = [*drawing.z, drawing.f, *(g.mean for pair in pairs for g in pair)]
+        of = [f_x, *draw.parameters()]
+        gradients = torch.autograd.grad(sum(value.square().sum() for value in values), of)
+        results.append((values, gradients))
+    (ours, found), (theirs, expected) = results
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    for parameter, a, b in zip(of, found, expected, strict=True):
+        assert (a - b).norm() < 1e-5 * b.norm(), tuple(parameter.shape)
 
 
 def test_an_image_is_drawn_as_often_as_its_particles_ask() -> None:
