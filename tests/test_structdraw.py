@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from reprise.nn.structdraw import GRID, StructDRAW
+
 from .straightforward import StraightforwardStructDRAW, plainly
 
 WIDTH, STEPS = 8, 3
