@@ -28,10 +28,11 @@ from ._fused_cpu import (
     _share,
     _threads,
 )
+from .fused import NARROW
 from .pixels import BLOCK, blocks
 
 F32 = np.float32
-CHANNELS = 8  # of x: as a constant, or their sum would be no vectors'
+CHANNELS = NARROW  # of x: as a constant, or their sum would be no vectors'
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)

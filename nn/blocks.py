@@ -198,10 +198,12 @@ def in_order(
         if queue and fusible(module, norm := queue[0]):
             assert isinstance(norm, nn.GroupNorm)
             del queue[0]
-            if last is not None and not queue and endable(x, module, norm, last.convolution):
-                sides = last.height, last.width
-                return activate_norm_and_convolve(x, module, norm, last.convolution, sides, move)
-            x, move = activate_and_norm(x, module, norm, None if queue else move), move if queue else None  # fmt: skip
+            if last is not None and not queue:
+                ending = module, norm, last.convolution, (last.height, last.width), move
+                if endable(x, *ending):
+                    return activate_norm_and_convolve(x, *ending)
+            x = activate_and_norm(x, module, norm, None if queue else move)
+            move = move if queue else None
         elif queue and isinstance(module, nn.BatchNorm2d) and isinstance(queue[0], ELU):
             del queue[0]
             x = norm_and_elu(x, module)

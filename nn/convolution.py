@@ -62,9 +62,8 @@ def convolved(
         if ours and stride == 1 and _minimal(x, weight, padding):
             return _filtered(x, weight, bias)
         return F.conv2d(x, weight, bias, stride, padding)
-    if torch.is_autocast_enabled("cpu"):
-        x, weight = at_precision(x), at_precision(weight)
-        bias = None if bias is None else at_precision(bias)
+    x, weight = at_precision(x), at_precision(weight)
+    bias = None if bias is None else at_precision(bias)
     found: Tensor = _Convolved.apply(x, weight, bias, padding, stride)  # type: ignore[no-untyped-call]
     return found
 

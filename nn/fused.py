@@ -6,8 +6,8 @@ once, backward reads x and the incoming gradient twice and writes once, and noth
 fp32 in both precisions. Where the pixels are moved after (nn/pixels.py), they are written there. Everywhere else
 it is the two modules, one after the other; tests/test_fused.py holds one against the other.
 
-`activate_norm_and_convolve` is that and the convolution with which a decoder ends, where nobody asks for a gradient; so
-does tests/test_ending.py.
+`activate_norm_and_convolve` is that and the convolution with which a decoder ends, where nobody asks for a gradient;
+tests/test_ending.py holds it against the modules.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UsageError
-from .pixels import Move, blocks, moved
+from .pixels import BLOCK, Move, blocks, moved
 
 TILE = 64  # floats that are worked on at once: four vectors of AVX-512
-
 NARROW = 8  # channels that `activate_norm_and_convolve` is written for
+
 _enabled = False
 
 
@@ -98,8 +98,15 @@ def activate_norm_and_convolve(
     return out
 
 
-def endable(x: Tensor, act: nn.Module, norm: nn.GroupNorm, convolution: nn.Conv2d) -> bool:
-    """Whether `activate_norm_and_convolve` can be called for these: no gradients, fp32, few channels."""
+def endable(
+    x: Tensor,
+    act: nn.Module,
+    norm: nn.GroupNorm,
+    convolution: nn.Conv2d,
+    sides: tuple[int, int],
+    move: Move | None = None,
+) -> bool:
+    """Whether `activate_norm_and_convolve` can be called with these: no gradients, fp32, few channels, whole blocks."""
     if torch.is_grad_enabled() or not _enabled or torch.compiler.is_compiling():
         return False
     here = x.device.type == "cpu" and x.dtype == torch.float32 and is_dense(x)
@@ -108,8 +115,10 @@ def endable(x: Tensor, act: nn.Module, norm: nn.GroupNorm, convolution: nn.Conv2
     plain = kernel == ((3, 3), (1, 1), (1, 1), (1, 1)) and convolution.groups == 1
     plain = plain and convolution.bias is not None and convolution.padding_mode == "zeros"
     few = x.shape[1] == NARROW and convolution.out_channels <= NARROW and norm.num_groups == 1
-    whole = x.numel() > 0 and x.shape[1:].numel() % TILE == 0
-    return exact and plain and few and whole and fusible(act, norm)
+    whole = x.numel() > 0 and x.shape[1:].numel() % TILE == 0 and sides[1] * NARROW % BLOCK == 0
+    if not (exact and plain and few and whole and fusible(act, norm)):
+        return False
+    return move is None or blocks(move, NARROW) is not None
 
 
 def fusible(act: nn.Module, norm: nn.Module) -> bool:

@@ -85,6 +85,20 @@ def test_it_is_for_fp32_without_gradients_alone(passes: Counted) -> None:
     assert passes.times == 0
 
 
+@pytest.mark.parametrize(
+    ("layers", "width"),
+    [([Layer(3, 8), Layer(3, 1)], 5), ([Layer(1, 8, 3), Layer(3, 1)], 8), ([Layer(3, 8, 3), Layer(3, 1)], 8)],
+)  # fmt: skip
+def test_lines_and_moves_that_are_not_whole_blocks_are_left_to_the_modules(
+    layers: list[Layer], width: int, passes: Counted
+) -> None:
+    made, x = stack(layers, nn.ReLU), torch.randn(2, 5, 8, width)
+    with torch.no_grad(), kernels(True):
+        found = made(x)
+    assert passes.times == 0
+    torch.testing.assert_close(found, nn.Sequential(*made)(x), rtol=1e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_number_that_is_none_is_not_swallowed(bad: float, passes: Counted) -> None:
     layers, x = stack(STACKS["an image already"], nn.ReLU), torch.randn(3, 5, 4, 4)
