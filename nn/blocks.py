@@ -17,10 +17,17 @@ from torch import Tensor, nn
 from .batch_norm import norm_and_elu
 from .channels_last import ELU
 from .convolution import at_precision, convolve, convolved
-from .fused import activate_and_norm, activate_norm_and_convolve, endable, fusible
+from .fused import (
+    Sequel,
+    SubPixel,
+    activate_and_norm,
+    activate_norm_and_follow,
+    can_follow,
+    fusible,
+)
 from .gathered import Gathered
 from .lstm import cell
-from .pixels import Move, moved
+from .pixels import Move, moved, pixel_by_pixel
 
 Activation = Callable[[], nn.Module]
 
@@ -64,20 +71,24 @@ class ConvStack(Stack):
 class Run(NamedTuple):
     """Sub-pixel layers that are computed together, (factor, modules) each: one, or several of kernel 1.
 
-    last: the plain convolution with which the stack ends; it is made with the norm before it.
+    then, last: what is made with the norm at its end: a sub-pixel layer of kernel 1 that is alone, and the plain
+    convolution with which the stack ends.
     """
 
     pointwise: bool
     layers: list[tuple[int, list[nn.Module]]]
-    last: nn.Module | None = None
+    then: tuple[int, list[nn.Module]] | None = None
+    last: nn.Conv2d | None = None
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one layer of kernel 1, with a norm."""
+        return self.pointwise and len(self.layers) == 1 and len(self.layers[0][1]) > 2
 
-class Last(NamedTuple):
-    """A convolution after a norm, and the sides of the image that it sees."""
-
-    convolution: nn.Conv2d
-    height: int
-    width: int
+    @property
+    def is_in_place(self) -> bool:
+        """Whether it is one layer whose pixels stay as they are."""
+        return not self.pointwise and self.layers[0][0] == 1
 
 
 class SubPixelStack(nn.Sequential):
@@ -111,7 +122,12 @@ class SubPixelStack(nn.Sequential):
                 runs[-1].layers.append((layer.factor, stage))
             else:
                 runs.append(Run(layer.kernel == 1, [(layer.factor, stage)]))
-        runs[-1] = runs[-1]._replace(last=last)
+        if isinstance(last, nn.Conv2d):
+            runs[-1] = runs[-1]._replace(last=last)
+        for at in reversed(range(1, len(runs))):
+            before, run = runs[at - 1 : at + 1]
+            if before.is_in_place and run.is_single:
+                runs[at - 1 : at + 1] = [before._replace(then=run.layers[0], last=run.last)]
         self._runs = runs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,12 +139,12 @@ class SubPixelStack(nn.Sequential):
             elif up > 1:
                 x = _upscaled(x, up, stage, run.last)
             else:
-                x = in_order(stage, x, last=_last(run.last, *x.shape[2:]))
+                x = in_order(stage, x, sequel=_sequel(run.then, run.last, *x.shape[2:]))
         return x
 
 
 def _pointwise(x: Tensor, run: Run) -> Tensor:
-    """Layers of kernel 1, and the last: (B, C, H, W) -> (B, C', U H, U W)."""
+    """Layers of kernel 1, and the last convolution: (B, C, H, W) -> (B, C', U H, U W)."""
     batch, _, height, width = x.shape
     factors = [up for up, _ in run.layers for _ in range(2)]
     rows, columns = range(2, len(factors) + 2, 2), range(3, len(factors) + 2, 2)
@@ -139,30 +155,38 @@ def _pointwise(x: Tensor, run: Run) -> Tensor:
     for up, stage in run.layers[:-1]:
         x = _stage(x, up, stage)
     up, stage = run.layers[-1]
-    x = _stage(x, up, stage, move, _last(run.last, height * scale, width * scale))
-    return _image(x, height * scale, width * scale)
+    height, width = height * scale, width * scale
+    x = _stage(x, up, stage, move, _sequel(None, run.last, height, width, move))
+    return _image(x, height, width)
 
 
-def _upscaled(x: Tensor, up: int, stage: list[nn.Module], last: nn.Module | None) -> Tensor:
-    """One sub-pixel layer, whatever its kernel, and the last: (B, C, H, W) -> (B, C', u H, u W)."""
+def _upscaled(x: Tensor, up: int, stage: list[nn.Module], last: nn.Conv2d | None) -> Tensor:
+    """One sub-pixel layer, whatever its kernel, and the last convolution: (B, C, H, W) -> (B, C', u H, u W)."""
     height, width = x.shape[2:]
-    # pixels (h, w, i, j) become (h, i, w, j)
-    move = Move((height, width, up, up), (0, 2, 1, 3))
-    x = _stage(x, up, stage, move, _last(last, height * up, width * up))
+    move = _shuffle(height, width, up)
+    x = _stage(x, up, stage, move, _sequel(None, last, height * up, width * up, move))
     return _image(x, height * up, width * up)
 
 
+def _shuffle(height: int, width: int, up: int) -> Move:
+    """Pixels (h, w, i, j) become (h, i, w, j)."""
+    return Move((height, width, up, up), (0, 2, 1, 3))
+
+
 def _stage(
-    x: Tensor, up: int, stage: list[nn.Module], move: Move | None = None, last: Last | None = None
-) -> Tensor:
+    x: Tensor, up: int, stage: list[nn.Module], move: Move | None = None, sequel: Sequel | None = None
+) -> Tensor:  # fmt: skip
     """A sub-pixel layer whose pixels stay where they are, or are moved: (B, C, H, W) -> (B, C', u u H W, 1)."""
-    convolution, *others = stage
+    convolution, *rest = _without_shuffle(stage)
     assert isinstance(convolution, nn.Conv2d)
-    x = convolved(x, *_pixel_by_pixel(convolution, up), padding=int(convolution.padding[0]))
+    x = convolved(x, *pixel_by_pixel(convolution, up), padding=int(convolution.padding[0]))
     batch, channels = x.shape[:2]
     x = x.permute(0, 2, 3, 1).reshape(batch, -1, 1, channels // (up * up)).permute(0, 3, 1, 2)
-    rest = [module for module in others if not isinstance(module, nn.PixelShuffle)]
-    return in_order(rest, x, move, last)
+    return in_order(rest, x, move, sequel)
+
+
+def _without_shuffle(stage: list[nn.Module]) -> list[nn.Module]:
+    return [module for module in stage if not isinstance(module, nn.PixelShuffle)]
 
 
 def _image(x: Tensor, height: int, width: int) -> Tensor:
@@ -170,38 +194,36 @@ def _image(x: Tensor, height: int, width: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(len(x), height, width, -1).permute(0, 3, 1, 2)
 
 
-def _last(convolution: nn.Module | None, height: int, width: int) -> Last | None:
-    if convolution is None:
-        return None
+def _sequel(
+    then: tuple[int, list[nn.Module]] | None,
+    last: nn.Conv2d | None,
+    height: int,
+    width: int,
+    move: Move | None = None,
+) -> Sequel | None:
+    """What follows an image of these sides, whose pixels are moved first where nothing is between."""
+    if then is None:
+        return None if last is None else Sequel(None, last, (height, width), move)
+    up, stage = then
+    convolution, act, norm = _without_shuffle(stage)
     assert isinstance(convolution, nn.Conv2d)
-    return Last(convolution, height, width)
-
-
-def _pixel_by_pixel(convolution: nn.Module, up: int) -> tuple[Tensor, Tensor]:
-    """Its weight and bias, outputs numbered (i, j, f) where PixelShuffle has (f, i, j)."""
-    assert isinstance(convolution, nn.Conv2d)
-    assert convolution.bias is not None
-    weight, bias = (
-        p.unflatten(0, (-1, up * up)).transpose(0, 1)
-        for p in (convolution.weight, convolution.bias)
-    )
-    return weight.flatten(0, 1), bias.flatten()
+    assert isinstance(norm, nn.GroupNorm)
+    layer = SubPixel(up, convolution, act, norm)
+    return Sequel(layer, last, (height * up, width * up), _shuffle(height, width, up))
 
 
 def in_order(
-    modules: Iterable[nn.Module], x: Tensor, move: Move | None = None, last: Last | None = None
+    modules: Iterable[nn.Module], x: Tensor, move: Move | None = None, sequel: Sequel | None = None
 ) -> Tensor:
-    """What nn.Sequential does, a norm and its activation in one; then pixels are moved, and convolved once more."""
+    """What nn.Sequential does, a norm and its activation in one; then pixels are moved, and the sequel follows."""
     queue = list(modules)
     while queue:
         module = queue.pop(0)
         if queue and fusible(module, norm := queue[0]):
             assert isinstance(norm, nn.GroupNorm)
             del queue[0]
-            if last is not None and not queue:
-                ending = module, norm, last.convolution, (last.height, last.width), move
-                if endable(x, *ending):
-                    return activate_norm_and_convolve(x, *ending)
+            if sequel is not None and not queue and can_follow(x, module, norm, sequel):
+                return activate_norm_and_follow(x, module, norm, sequel)
             x = activate_and_norm(x, module, norm, None if queue else move)
             move = move if queue else None
         elif queue and isinstance(module, nn.BatchNorm2d) and isinstance(queue[0], ELU):
@@ -210,7 +232,13 @@ def in_order(
         else:
             x = convolve(x, module) if isinstance(module, nn.Conv2d) else module(x)
     x = x if move is None else moved(x, move)
-    return x if last is None else convolve(_image(x, last.height, last.width), last.convolution)
+    if sequel is None:
+        return x
+    if sequel.layer is not None:
+        up, *stage = sequel.layer
+        return _pointwise(x, Run(True, [(up, stage)], last=sequel.convolution))
+    x = _image(x, *sequel.sides)
+    return x if sequel.convolution is None else convolve(x, sequel.convolution)
 
 
 class MLP(nn.Sequential):

@@ -196,7 +196,8 @@ class Bernoulli(NamedTuple):
 
 def image_log_prob(x: Tensor, mean: Tensor, sigma: float) -> Tensor:
     """log N(x; mean, sigma^2 I), summed over the last three axes; at most `ceiling`."""
-    error = (x.float() - mean.float()).square().sum((-3, -2, -1))
+    x, mean = torch.broadcast_tensors(x.float(), mean.float())
+    error = F.mse_loss(mean, x, reduction="none").sum((-3, -2, -1))
     return ceiling(x[0].numel() if x.dim() == 4 else x[0, 0].numel(), sigma) - error / (
         2 * sigma**2
     )

@@ -6,8 +6,8 @@ once, backward reads x and the incoming gradient twice and writes once, and noth
 fp32 in both precisions. Where the pixels are moved after (nn/pixels.py), they are written there. Everywhere else
 it is the two modules, one after the other; tests/test_fused.py holds one against the other.
 
-`activate_norm_and_convolve` is that and the convolution with which a decoder ends, where nobody asks for a gradient;
-tests/test_ending.py holds it against the modules.
+`activate_norm_and_follow` is that and what follows in a decoder, where nobody asks for a gradient;
+tests/test_sequel.py holds it against the modules.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import UsageError
-from .pixels import BLOCK, Move, blocks, moved
+from .pixels import BLOCK, Move, blocks, moved, pixel_by_pixel
 
 TILE = 64  # floats that are worked on at once: four vectors of AVX-512
-NARROW = 8  # channels that `activate_norm_and_convolve` is written for
+NARROW = 8  # channels that the convolution of a `Sequel` sees
+BEFORE = 16  # channels that its sub-pixel layer sees
 
 _enabled = False
 
@@ -76,49 +77,83 @@ def activate_and_norm(
     return out if move is None or to is not None else moved(out, move)
 
 
-def activate_norm_and_convolve(
-    x: Tensor,
-    act: nn.Module,
-    norm: nn.GroupNorm,
-    convolution: nn.Conv2d,
-    sides: tuple[int, int],
-    move: Move | None = None,
-) -> Tensor:
-    """convolution(norm(act(x))), pixels moved before it: (B, C, P, 1) or (B, C, H, W) -> (B, C', H, W). sides: H and W.
+class SubPixel(NamedTuple):
+    """A sub-pixel layer of kernel 1."""
 
-    For what is `endable`, where no gradient is asked for: the image before the convolution is never written.
+    factor: int
+    convolution: nn.Conv2d
+    act: nn.Module
+    norm: nn.GroupNorm
+
+
+class Sequel(NamedTuple):
+    """What follows a norm: a sub-pixel layer of kernel 1, a plain convolution of kernel 3, or one after the other.
+
+    sides: H and W of the image that comes out; move: its pixels come to stand so, before the convolution.
     """
-    bias = convolution.bias
-    assert bias is not None
-    out = x.new_empty(len(x), convolution.out_channels, *sides)
+
+    layer: SubPixel | None
+    convolution: nn.Conv2d | None
+    sides: tuple[int, int]
+    move: Move | None
+
+
+def activate_norm_and_follow(
+    x: Tensor, act: nn.Module, norm: nn.GroupNorm, sequel: Sequel
+) -> Tensor:
+    """`sequel` of norm(act(x)): (B, C, P, 1) or (B, C, H', W') -> (B, C', H, W).
+
+    For what `can_follow`, where no gradient is asked for: no map between x and what comes out is written.
+    """
+    layer, convolution, sides, move = sequel
+    last = norm if layer is None else layer.norm
+    channels = last.num_channels if convolution is None else convolution.out_channels
+    if convolution is None:
+        out = x.new_empty(len(x), *sides, channels).permute(0, 3, 1, 2)
+    else:
+        out = x.new_empty(len(x), channels, *sides)
     alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
-    _of_ending().end(
-        x, tile(x), norm.weight, norm.bias, convolution.weight, bias, norm.eps, alpha, move, out
-    )
+    widening = None
+    if layer is not None:
+        widening = *pixel_by_pixel(layer.convolution, layer.factor), layer.norm
+    ending = None if convolution is None else (convolution.weight, convolution.bias)
+    _of_sequel().follow(x, norm, alpha, widening, ending, move, out)
     return out
 
 
-def endable(
-    x: Tensor,
-    act: nn.Module,
-    norm: nn.GroupNorm,
-    convolution: nn.Conv2d,
-    sides: tuple[int, int],
-    move: Move | None = None,
-) -> bool:
-    """Whether `activate_norm_and_convolve` can be called with these: no gradients, fp32, few channels, whole blocks."""
+def can_follow(x: Tensor, act: nn.Module, norm: nn.GroupNorm, sequel: Sequel) -> bool:
+    """Whether `activate_norm_and_follow` takes these: no gradients, fp32, few channels, whole blocks."""
     if torch.is_grad_enabled() or not _enabled or torch.compiler.is_compiling():
         return False
+    layer, convolution, (_, width), move = sequel
     here = x.device.type == "cpu" and x.dtype == torch.float32 and is_dense(x)
     exact = here and not torch.is_autocast_enabled("cpu") and norm.weight.dtype == torch.float32
-    kernel = convolution.kernel_size, convolution.padding, convolution.stride, convolution.dilation
-    plain = kernel == ((3, 3), (1, 1), (1, 1), (1, 1)) and convolution.groups == 1
-    plain = plain and convolution.bias is not None and convolution.padding_mode == "zeros"
-    few = x.shape[1] == NARROW and convolution.out_channels <= NARROW and norm.num_groups == 1
-    whole = x.numel() > 0 and x.shape[1:].numel() % TILE == 0 and sides[1] * NARROW % BLOCK == 0
-    if not (exact and plain and few and whole and fusible(act, norm)):
+    whole = x.numel() > 0 and x.shape[1:].numel() % TILE == 0
+    if not (exact and whole and norm.num_groups == 1 and fusible(act, norm)):
         return False
-    return move is None or blocks(move, NARROW) is not None
+    channels = x.shape[1]
+    if layer is not None:
+        alike = type(act) is type(layer.act) and fusible(layer.act, layer.norm)
+        alone = _is_plain(layer.convolution, 1) and layer.norm.num_groups == 1
+        if not (alike and alone and channels == BEFORE and layer.factor == 2):
+            return False
+        channels = layer.norm.num_channels
+    if convolution is not None:
+        few = channels == NARROW >= convolution.out_channels and width * NARROW % BLOCK == 0
+        if not (few and _is_plain(convolution, 3)):
+            return False
+    elif channels not in (NARROW, 2 * NARROW):
+        return False
+    return move is None or blocks(move, channels) is not None
+
+
+def _is_plain(convolution: nn.Conv2d, kernel: int) -> bool:
+    """Whether it is a square kernel of so many pixels that keeps an image's size, and has a bias."""
+    side = (kernel - 1) // 2
+    shape = convolution.kernel_size, convolution.padding, convolution.stride, convolution.dilation
+    ordinary = convolution.groups == 1 and convolution.padding_mode == "zeros"
+    mine = shape == ((kernel, kernel), (side, side), (1, 1), (1, 1))
+    return mine and ordinary and convolution.bias is not None
 
 
 def fusible(act: nn.Module, norm: nn.Module) -> bool:
@@ -262,10 +297,10 @@ def tiled(x: Tensor) -> Tensor:
 
 
 @lru_cache
-def _of_ending() -> Any:
-    from . import _ending_cpu
+def _of_sequel() -> Any:
+    from . import _sequel_cpu
 
-    return _ending_cpu
+    return _sequel_cpu
 
 
 @lru_cache

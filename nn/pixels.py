@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BLOCK = 16  # numbers that the compiled kernels move at once
 
@@ -56,6 +56,16 @@ class _Moved(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _Moved.apply(grad, ctx.move.inverse), None  # type: ignore[no-untyped-call]
+
+
+def pixel_by_pixel(convolution: nn.Conv2d, up: int) -> tuple[Tensor, Tensor]:
+    """Its weight and bias, outputs numbered (i, j, f) where PixelShuffle has (f, i, j): whole pixels can be moved."""
+    assert convolution.bias is not None
+    weight, bias = (
+        p.unflatten(0, (-1, up * up)).transpose(0, 1)
+        for p in (convolution.weight, convolution.bias)
+    )
+    return weight.flatten(0, 1), bias.flatten()
 
 
 WIDE = ((16, torch.complex128), (8, torch.float64), (4, torch.float32))
