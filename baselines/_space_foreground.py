@@ -157,4 +157,4 @@ class Foreground(nn.Module):
         with torch.autocast(alpha.device.type, enabled=False):
             frames = z_pres[..., None, None] * self.frame
             b = 1000 * paste_sum(frames, *self.box(z_where), self.size) * alpha
-            return -Gaussian(b.new_zeros(()), b.new_tensor(0.7)).log_prob(b).sum((-3, -2, -1))
+            return -Gaussian(b.new_zeros(()), b.new_full((), 0.7)).log_prob(b).sum((-3, -2, -1))

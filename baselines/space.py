@@ -177,7 +177,7 @@ class SPACE(GenerativeModel[Latents], Locates, Decomposes):
         scale = linear(step, c.scale_mean, c.scale_mean_end, c.scale_from, c.scale_until)
         zero = torch.zeros_like(scale)
         mean = torch.stack([scale, scale, zero, zero])
-        std = mean.new_tensor([c.scale_std, c.scale_std, 1.0, 1.0])
+        std = torch.cat([mean.new_full((2,), c.scale_std), mean.new_ones(2)])
         return rate, Gaussian(mean, std), Gaussian(zero, zero + 1)
 
     def decode(self, z: Latents) -> Tensor:

@@ -15,6 +15,11 @@ from torch import Tensor
 SHARES = 8
 
 
+def may_wait(device: torch.device) -> bool:
+    """Whether the host may ask the device for a number now."""
+    return device.type == "cpu" or not torch.is_grad_enabled()
+
+
 class Active:
     """Rows of a batch of N: where `alive` (N,) is not 0, and as many others as make their number a multiple of N / 8.
 
@@ -29,7 +34,7 @@ class Active:
         self.size = len(alive)
         self.rows: Tensor | None = None
         self.none = False
-        if alive.device.type != "cpu" and torch.is_grad_enabled():
+        if not may_wait(alive.device):
             return
         share = -(-self.size // SHARES)
         count = min(-(-int(alive.count_nonzero()) // share) * share, self.size)

@@ -29,7 +29,7 @@ def binary(logit: Tensor, temperature: Tensor | float) -> Tensor:
 def binary_log_prob(y: Tensor, logit: Tensor, temperature: Tensor | float) -> Tensor:
     """Log-density of y, elementwise: log T - T y + l - 2 softplus(l - T y)."""
     y, logit = _wide(y), _wide(logit)
-    temperature = torch.as_tensor(temperature, device=y.device, dtype=y.dtype)
+    temperature = _like(y, temperature)
     inner = logit - temperature * y
     return temperature.log() + inner - 2 * F.softplus(inner)
 
@@ -44,11 +44,16 @@ def categorical(logits: Tensor, temperature: Tensor | float) -> Tensor:
 def categorical_log_prob(v: Tensor, log_probs: Tensor, temperature: Tensor | float) -> Tensor:
     """Log-density of v (..., M) on the simplex: (...,). log_probs need not be normalised."""
     v, log_probs = _wide(v), _wide(log_probs)
-    temperature = torch.as_tensor(temperature, device=v.device, dtype=v.dtype)
+    temperature = _like(v, temperature)
     m = v.shape[-1]
     inner = log_probs - temperature * v
     constant = math.lgamma(m) + (m - 1) * temperature.log()
     return constant + inner.sum(-1) - m * inner.logsumexp(-1)
+
+
+def _like(x: Tensor, number: Tensor | float) -> Tensor:
+    """The number as x is, made on its device: one that is sent there makes the host wait."""
+    return number.to(x.dtype) if isinstance(number, Tensor) else x.new_full((), number)
 
 
 def _wide(x: Tensor) -> Tensor:

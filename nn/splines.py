@@ -24,13 +24,10 @@ SAMPLES = 100
 @lru_cache
 def _basis(control: int, samples: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # kept, so it must serve those who need gradients, too
-        u = torch.linspace(0, 1, samples, dtype=torch.float64)[:, None]
-        k = torch.arange(control)
-        coefficient = torch.tensor(
-            [comb(control - 1, i) for i in range(control)], dtype=torch.float64
-        )
-        weights = coefficient * u**k * (1 - u) ** (control - 1 - k)
-        return weights.to(device, dtype)
+        u = torch.linspace(0, 1, samples, dtype=torch.float64, device=device)
+        degree = control - 1
+        terms = [comb(degree, k) * u**k * (1 - u) ** (degree - k) for k in range(control)]
+        return torch.stack(terms, 1).to(dtype)
 
 
 def bezier(points: Tensor, samples: int = SAMPLES) -> Tensor:

@@ -532,6 +532,8 @@ class Faulty(Sketch):
         loss, terms = super().loss(x, step)
         if self.fault == "loss waits for the device":
             loss = loss if loss > 0 else 2 * loss
+        if self.fault == "loss sends a number":
+            loss = loss * torch.tensor(2.0, device=loss.device)
         if self.fault == "loss on two devices":
             loss = loss + (x + torch.zeros(x.shape)).mean()
         if self.fault == "loss overwrites":

@@ -6,7 +6,8 @@ prints one line of JSON per model: [label, [what went wrong]].
 
 The pretended device is of torch's fake tensors: they have shapes, types and a device, and no numbers. They refuse what
 goes wrong first on a real one: tensors of two devices in one operation, types that do not fit under autocast, and a
-host that waits for a number. LIBRARY is pretended_cuda.cpp, compiled; it must be there before torch is.
+host that waits for a number. That it sends none while a step is under way, `NothingSent` sees. LIBRARY is
+pretended_cuda.cpp, compiled; it must be there before torch is.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import dataclasses
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__" and len(sys.argv) > 2:
     ctypes.CDLL(sys.argv[2])
@@ -26,6 +28,7 @@ if __name__ == "__main__" and len(sys.argv) > 2:
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reprise.core import protocol
 from reprise.core.dataset import DatasetInfo
@@ -93,6 +96,7 @@ def specs() -> list[Spec]:
 
 FAULTS = {
     "waits for the device": "DataDependentOutputException|synchronizing",
+    "sends a number": "sent from the host|synchronizing",
     "on two devices": "FakeTensorDeviceMismatchError|same device",
     "overwrites": "modified by an inplace operation",
 }
@@ -152,11 +156,26 @@ def train(it: GenerativeModel[object], engine: Engine, data: DatasetInfo, spec: 
         engine.update(it, optimizer, x, step, training.clip_norm)
 
 
+class NothingSent(TorchDispatchMode):
+    """Raises where a tensor goes from the host to the device, for which the host waits, too."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # fmt: skip
+        out = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
+            source = args[-1] if func is torch.ops.aten.copy_.default else args[0]
+            if source.device.type == "cpu" and out.device.type == "cuda":
+                raise RuntimeError(f"a tensor {tuple(source.shape)} is sent from the host")
+        return out
+
+
 @contextlib.contextmanager
 def never_waiting() -> Iterator[None]:
-    """On a real device, waiting for it raises; fake tensors always do."""
+    """On a real device, waiting for it raises; fake tensors do when they are read."""
     if PRETENDED:
-        yield
+        with NothingSent():  # type: ignore[no-untyped-call]
+            yield
         return
     set_mode: Callable[[str], None] = torch.cuda.set_sync_debug_mode
     set_mode("error")
@@ -242,7 +261,9 @@ def faults(spec: Spec, precision: Precision) -> list[str]:
                     asked = question
         except Exception as error:
             ours = [
-                f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename
+                frame
+                for frame in traceback.extract_tb(error.__traceback__)
+                if "/torch/" not in frame.filename and frame.name != "__torch_dispatch__"
             ]
             where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
             message = " ".join(str(error).split())[:300]

@@ -27,7 +27,8 @@ from ..core.model import GenerativeModel, Training
 from ..nn.distributions import first_draw
 from ..nn.fused import installed, kernels
 from ..nn.gathered import gathering
-from .optimizers import Adam, RMSprop, clip_and_step
+from .optimizers import Adam, RMSprop, clip_and_step, hold_rates
+from .replay import CudaGraph, Replayed, Update
 
 _deterministic: Any = torch.utils.deterministic  # a module with properties, which mypy cannot see
 Precision = Literal["fp32", "bf16"]
@@ -79,8 +80,9 @@ Optimizer: TypeAlias = torch.optim.Optimizer | Several
 class Engine:
     """Where and how one process computes.
 
-    fused: compiled kernels of nn/fused.py, on CPUs only. compiled: a model's loss and its gradients are compiled whole
-    when they are first computed, which takes a minute or two, by torch's own compiler; on CPUs only.
+    fused: compiled kernels of nn/fused.py, on CPUs only. compiled: what every step repeats is prepared at its start. On
+    a CPU a model's loss and its gradients are compiled whole by torch's own compiler, which takes a minute or two; on
+    CUDA the whole update is captured in a graph (replay.py).
     """
 
     device: torch.device
@@ -92,9 +94,14 @@ class Engine:
     def __str__(self) -> str:
         """`cpu x2 threads, fused, compiled`, or the GPU's name: what a row says in its column `device`."""
         if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
+            return torch.cuda.get_device_name(self.device) + ", captured" * self.captured
         fused, compiled = ", fused" * self.fused, ", compiled" * self.compiled
         return f"cpu x{self.threads} thread{'s' if self.threads != 1 else ''}{fused}{compiled}"
+
+    @property
+    def captured(self) -> bool:
+        """Whether updates are captured in a graph."""
+        return self.compiled and self.device.type == "cuda"
 
     def keeping(
         self, precision: Precision, threads: int, fused: bool, compiled: bool = False
@@ -114,7 +121,7 @@ class Engine:
         """The model on the device, convolution weights in channels-last order (values unchanged)."""
         model.to(device=self.device)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.compiled:
+        if self.compiled and not self.captured:
             model.loss = _compiled(model)  # type: ignore[method-assign, assignment]
         return model
 
@@ -138,6 +145,17 @@ class Engine:
         parts = [_optimizer(kind, groups, training.lr) for kind, groups in kinds.items()]
         return parts[0] if len(parts) == 1 else Several(parts)
 
+    def updating(
+        self, model: GenerativeModel[Any], optimizer: Optimizer, clip_norm: float | None
+    ) -> Update:
+        """`update` for one training, captured where this engine captures. To be called when all states are loaded."""
+
+        def update(x: Tensor, step: Tensor) -> dict[str, Tensor]:
+            return self.update(model, optimizer, x, step, clip_norm)
+
+        hold_rates(optimizer.param_groups, self.device if self.captured else None)
+        return Replayed(update, CudaGraph(), type(model).__name__) if self.captured else update
+
     def update(
         self,
         model: GenerativeModel[Any],
@@ -148,7 +166,7 @@ class Engine:
     ) -> dict[str, Tensor]:
         """One parameter update; the loss, its terms and the gradient's norm before clipping, as 0-d tensors.
 
-        Nothing in here waits for the device: capturing it in a graph belongs here and nowhere else.
+        Nothing in here waits for the device, so that it can be captured in a graph.
         """
         optimizer.zero_grad(set_to_none=True)
         with self.autocast(), gathering():
@@ -175,7 +193,7 @@ def _compiled(model: GenerativeModel[Any]) -> Callable[[Tensor, Tensor], Any]:
 
     # fallback_random: torch's own generator. Compiled code has another, whose draws no oracle could be held against.
     # cpp_wrapper: what calls the kernels is compiled, too; of some hundred calls a step Python's are a twentieth.
-    options = {"fallback_random": True, "cpp_wrapper": True}
+    options: dict[str, Any] = {"fallback_random": True, "cpp_wrapper": True}
     whole = torch.compile(one_pass, fullgraph=True, dynamic=False, options=options)
 
     def loss(x: Tensor, step: Tensor) -> Any:
@@ -213,7 +231,9 @@ def _objective(model: GenerativeModel[Any], found: Any) -> tuple[Tensor, dict[st
 def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Make every group's learning rate `rate` times the one it began with, which the optimiser's state keeps."""
     for group in optimizer.param_groups:
-        if rate != 1.0 or "initial_lr" in group:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(group["initial_lr"] * rate)
+        elif rate != 1.0 or "initial_lr" in group:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
 
 
@@ -243,9 +263,7 @@ def choose(
     chosen = precision or ("bf16" if kind == "cuda" else "fp32")
     if chosen not in get_args(Precision):
         raise UsageError(f"precision {precision!r} is not known; expected fp32 or bf16")
-    if compiled and kind != "cpu":
-        raise UsageError("--compile is for CPUs: it was never tried on CUDA; leave it out")
-    if compiled and not shutil.which(os.environ.get("CXX", "g++")):
+    if compiled and kind == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
         raise UsageError(
             "--compile needs a C++ compiler: g++, or what the environment variable CXX names "
             "(Debian: apt-get install g++)"

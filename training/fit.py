@@ -135,6 +135,7 @@ def fit(
             start, sums, count, seconds = last.step, dict(last.sums), last.count, last.seconds
             devices = (*last.devices, *(d for d in devices if d not in last.devices))
             commits = (*last.commits, *(c for c in commits if c not in last.commits))
+        update = engine.updating(model, optimizer, training.clip_norm)
         log = _Log(folder / LOG, start)
         began = saved = time.monotonic()
         logged, logged_step = began, start
@@ -175,7 +176,7 @@ def fit(
             step = torch.full((), t / training.time_scale, device=engine.device)
             set_rate(optimizer, training.rate(t / training.time_scale))
             x = engine.images(batch)
-            unseen.append((t, engine.update(model, optimizer, x, step, training.clip_norm)))
+            unseen.append((t, update(x, step)))
             done = t + 1
             now = time.monotonic()
             finished, halted = done == training.steps, stop()

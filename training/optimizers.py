@@ -100,6 +100,20 @@ def _states(
     return [[optimizer.state[p][name] for p in parameters] for name in names]
 
 
+def hold_rates(groups: Sequence[dict[str, Any]], device: torch.device | None) -> None:
+    """Make learning rates tensors on the device, which a captured step reads where they are; without one, numbers.
+
+    What a group began with is kept as the number it was.
+    """
+    for group in groups:
+        if device is not None:
+            rate = group.setdefault("initial_lr", float(group["lr"]))
+            group["lr"] = torch.full((), rate, device=device)
+        elif isinstance(group["lr"], Tensor):
+            group["lr"] = float(group["lr"])
+        group["capturable"] = device is not None
+
+
 def clip_and_step(optimizers: Sequence[torch.optim.Optimizer], bound: float) -> Tensor:
     """One step of every optimiser with the gradients scaled so that their norm, over all of them, is at most `bound`.
 

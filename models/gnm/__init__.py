@@ -58,6 +58,8 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
     }
 
     temperature: Tensor
+    where_mean: Tensor
+    where_std: Tensor
     cell: Tensor
 
     def __init__(self, config: GNMConfig, data: DatasetInfo) -> None:
@@ -89,6 +91,12 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
             del layers[1]  # glimpses have half the side on a canvas of half the side
         self.object_decoder = SubPixelStack(config.what, layers)
         self.register_buffer("temperature", torch.tensor(1.0))
+        where = {
+            "where_mean": (config.scale_mean, 0.0, 0.0, 0.0),
+            "where_std": (config.scale_std, config.ratio_std, 1.0, 1.0),
+        }
+        for name, values in where.items():
+            self.register_buffer(name, torch.tensor(values), persistent=False)
         row, column = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
         cell = torch.stack([column, row], -1).reshape(CELLS, 2) + 0.5  # (O, 2): x, y
         self.register_buffer("cell", cell, persistent=False)
@@ -334,10 +342,8 @@ class GNM(GenerativeModel[Latents], Locates, Resamples, Decomposes, Traverses):
             "kl_depth": q.depth.kl(p.depth), "kl_what": q.what.kl(p.what),
         }  # fmt: skip
         gate = z_pres.clamp_min(1e-5)
-        mean = q.where.mean.new_tensor([c.scale_mean, 0, 0, 0])
-        std = q.where.mean.new_tensor([c.scale_std, c.ratio_std, 1, 1])
         auxiliary = {
-            "aux_pres": q.pres.kl_to(rate), "aux_where": gate * q.where.kl_to(mean, std),
+            "aux_pres": q.pres.kl_to(rate), "aux_where": gate * q.where.kl_to(self.where_mean, self.where_std),
             "aux_depth": gate * q.depth.kl_to(0, 1), "aux_what": gate * q.what.kl_to(0, 1),
         }  # fmt: skip
         weights: dict[str, Tensor] = {}
