@@ -106,7 +106,7 @@ def test_limits(findings: Findings) -> None:
         f"{cores()} cores multiply matrices of {limits.SIDE:,} x {limits.SIDE:,} at {rates.fp32 / 1e12:.2f} TFLOP/s in "
         f"fp32 and {rates.bf16 / 1e12:.1f} in bf16, and copy at {rates.memory / 1e9:.0f} GB/s, read and written.\n"
         "GFLOP: of products and convolutions, forwards and backwards, in the straightforward code, without its grids; "
-        "and in\nours, without the convolution that ends a likelihood's decoder, which is part of a kernel. For a "
+        "and in\nours, without what a likelihood's decoder makes in one kernel with a norm. For a "
         "likelihood ours encodes\nan image once, not once per particle; some of what ours has more is products with "
         "zeros. GB: what our operations read and\nwrite, each of their tensors once, as if no cache held any of it "
         "between them. The ms beside them are at these rates. What\nours takes beyond both is calls, small matrices "

@@ -78,7 +78,8 @@ def add_to(add: Add) -> None:
     run.add_argument(
         "--compile",
         action="store_true",
-        help="compile models before they are trained: pays off for long trainings on a CPU, but not of all models",
+        help="CPU: compile models before they are trained, which pays off for long trainings, but not of all models; "
+        "CUDA: capture a training's step in a graph and replay it",
     )
     run.add_argument(
         "--workers",
