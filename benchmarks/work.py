@@ -460,19 +460,20 @@ def rendering(glimpses: int) -> Work:
     return work
 
 
-def gpu_steps(name: str, steps: int) -> Work:
-    """Some updates on the GPU and one wait for it."""
-    engine = choose("cuda")
+def gpu_steps(name: str, steps: int, captured: bool) -> Work:
+    """Some updates on the GPU and one wait for it; captured: each is one replay of a graph."""
+    engine = choose("cuda", compiled=captured)
     PROCESS.enter_context(computing(engine))
     made, training = built(name)
     made = engine.place(made).train()
     optimizer = engine.optimizer(made, training)
     batch = images(BATCH)
     step = torch.tensor(STEP, device=engine.device)
+    update = engine.updating(made, optimizer, training.clip_norm)
 
     def work() -> None:
         for _ in range(steps):
-            engine.update(made, optimizer, engine.images(batch), step, training.clip_norm)
+            update(engine.images(batch), step)
         torch.cuda.synchronize()
 
     return work

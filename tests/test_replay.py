@@ -8,6 +8,7 @@ That none is sent either, tests/on_cuda.py sees."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reprise.core.errors import UsageError
 from reprise.core.randomness import seeded
-from reprise.core.spec import Spec, load, model
+from reprise.core.run import Run
+from reprise.core.spec import Spec, dataset, load, model
+from reprise.training import checkpoint
 from reprise.training.engine import Engine, computing, set_rate
+from reprise.training.fit import LOG, fit
 from reprise.training.optimizers import hold_rates
 from reprise.training.replay import WARM, CudaGraph, Replayed, Update
 
@@ -232,6 +236,45 @@ def test_it_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     hold_rates(second.optimizer.param_groups, second.engine.device)
     second.said = first.said
     assert second.go_on(second.replayed(Pretended()), range(STEPS, 2 * STEPS)).is_as(whole)
+
+
+def test_a_training_interrupted_while_it_replays_ends_in_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop around it: an engine that captures, on the CPU; where it does not, with rates in tensors, too."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr("reprise.training.engine.CudaGraph", Pretended)
+    monkeypatch.setattr(Engine, "captured", property(lambda its: its.compiled))
+    options = (("steps", 20), ("lr_until", 12), ("lr_after", 1e-4))
+    run = Run(model("laboratory:Sketch"), dataset("laboratory:Blobs"), options)
+    engine = Engine(torch.device("cpu"), "fp32", 1, compiled=True)
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls % 9 == 0
+
+    def held(groups: list[dict[str, Any]], _: torch.device | None) -> None:
+        hold_rates(groups, engine.device)
+
+    for part in range(3):
+        status = fit(run, engine, tmp_path / "parts", stop=stop).status
+        assert status == ("finished" if part == 2 else "stopped")
+    fit(run, engine, tmp_path / "whole")
+    monkeypatch.setattr("reprise.training.engine.hold_rates", held)
+    fit(run, dataclasses.replace(engine, compiled=False), tmp_path / "plain")
+    found = [
+        checkpoint.load(tmp_path / name / checkpoint.FILE, run)
+        for name in ("parts", "whole", "plain")
+    ]
+    weights = [last.model for last in found if last is not None]
+    assert len(weights) == 3
+    for others in weights[:2]:
+        assert all(torch.equal(others[name], weights[2][name]) for name in weights[2])
+    log = (tmp_path / "whole" / LOG).read_text("utf-8").splitlines()
+    plain = (tmp_path / "plain" / LOG).read_text("utf-8").splitlines()
+    assert [line.rpartition(",")[0] for line in log] == [line.rpartition(",")[0] for line in plain]
 
 
 def test_a_model_whose_step_waits_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,8 @@ class Replayed:
             self.x, self.step = x.clone(), step.clone()
             try:
                 self.values, self.replay = self.recorder.capture(self._work)
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[0]
                 raise UsageError(
