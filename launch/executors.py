@@ -48,7 +48,7 @@ class Place:
 
     workers: 0 to choose. deadline: on time.time's clock. checkpoint_every: seconds.
     stall: seconds without progress after which a worker counts as hung. threads: of each worker, 0 to choose.
-    compiled: models are, before they are trained.
+    compiled: as an Engine is (training/engine.py).
     """
 
     device: str = "auto"

@@ -207,12 +207,12 @@ def _share_of_convolved(call):
 
 
 @njit(forceinline=True)
-def _share_of_upscaled(call, channels):
+def _share_of_upscaled(call):
     x, first, last, few, room = _x_and_room(call)
     eps, inner_eps, curved = _floats(call[11], 3)
-    norms = _norm(call, 13, BEFORE, inner_eps), _norm(call, 17, channels, eps)
-    layer = _floats(call[15], (BEFORE, 4 * channels)), _floats(call[16], 4 * channels)
-    blocks = x.shape[1] * x.shape[2] // BEFORE * 4 * channels // BLOCK
+    norms = _norm(call, 13, BEFORE, inner_eps), _norm(call, 17, BEFORE, eps)
+    layer = _floats(call[15], (BEFORE, 4 * BEFORE)), _floats(call[16], 4 * BEFORE)
+    blocks = x.shape[1] * x.shape[2] * 4 // BLOCK
     rows = blocks * BLOCK // x.shape[2]
     wide = room.reshape(1, rows, x.shape[2])
     out = _floats(call[12], (call[2], rows, x.shape[2]))[first:last]
@@ -244,12 +244,8 @@ def _convolved_images(data):
     _share_of_convolved(carray(data, 19, np.int64))
 
 
-def _narrow_images(data):
-    _share_of_upscaled(carray(data, 21, np.int64), NARROW)
-
-
-def _wide_images(data):
-    _share_of_upscaled(carray(data, 21, np.int64), 2 * NARROW)
+def _upscaled_images(data):
+    _share_of_upscaled(carray(data, 21, np.int64))
 
 
 def _upscaled_and_convolved_images(data):
@@ -293,7 +289,7 @@ def follow(x, norm, alpha, layer, convolution, move, out):
         size += (height + 2) * (line + 2 * BLOCK) + line
         kernel = _convolved_images if layer is None else _upscaled_and_convolved_images
     else:
-        kernel = _narrow_images if out.shape[1] == NARROW else _wide_images
+        kernel = _upscaled_images
         ending = [_in_order(move, out.shape[1])]
     room = torch.empty(_threads(len(x)), size)
     options = _options(norms[-1].eps, norms[0].eps, alpha)

@@ -142,7 +142,7 @@ def can_follow(x: Tensor, act: nn.Module, norm: nn.GroupNorm, sequel: Sequel) ->
         few = channels == NARROW >= convolution.out_channels and width * NARROW % BLOCK == 0
         if not (few and _is_plain(convolution, 3)):
             return False
-    elif channels not in (NARROW, 2 * NARROW):
+    elif channels != BEFORE:
         return False
     return move is None or blocks(move, channels) is not None
 

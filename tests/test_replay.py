@@ -3,7 +3,8 @@
 There need be no GPU. A pretended graph notes every operation of torch that one update makes, below autograd, and
 replays them as a CUDA graph does: with the numbers that were written in the code, on the memory that was there, with
 the noise that torch's generator has now. It refuses what a capture refuses first: a host that reads a number.
-That none is sent either, tests/on_cuda.py sees."""
+That none is sent either, tests/on_cuda.py sees.
+"""
 
 from __future__ import annotations
 

@@ -51,9 +51,9 @@ STACKS = {
     "moved, of kernel 3": ([Layer(3, 16), Layer(3, 8, 2), Layer(3, 3)], END),
     "an image already": ([Layer(1, 16, 4), Layer(3, 8), Layer(3, 4)], END),
     "a layer before": ([Layer(1, 4, 2), Layer(3, 16), Layer(1, 8, 2), Layer(3, 1)], BOTH),
-    "layers alone": (
+    "a layer alone, and one that makes too few channels": (
         [Layer(3, 16), Layer(1, 16, 2), Layer(3, 16), Layer(1, 8, 2), Layer(3, 5), Layer(3, 2)],
-        ["layer", "layer"],
+        ["layer"],
     ),
     "all": ([Layer(3, 16), Layer(1, 16, 2), Layer(3, 16), Layer(1, 8, 2), Layer(3, 2)], ["layer", *BOTH]),
 }  # fmt: skip
