@@ -125,15 +125,22 @@ def _above(context, bits, origin):
 
 
 @njit(inline="always")
+def _whole(x):
+    """(n, 2 ** n), n = x / ln 2 rounded to a whole number."""
+    # added to so large a number, x / ln 2 loses its fraction; the last bits are n + 127, the exponent of 2 ** n
+    bits = _bits_of_float(x * F32(1.4426950408889634) + ROUND)
+    n = _above(bits, ROUND_BITS)  # FAST would cancel a subtraction of floats
+    return n, _float_of_bits(bits << U32(23))
+
+
+@njit(inline="always")
 def _powers(x, least):
     """(2 ** n, p), exp(x) = 2 ** n (p + 1), for least <= x <= 0 in fp32.
 
     x = n ln 2 + r, |r| <= ln 2 / 2; p is Taylor's series in r.
     """
     x = max(x, least)
-    # added to so large a number, x / ln 2 loses its fraction; the last bits are n + 127, the exponent of 2 ** n
-    bits = _bits_of_float(x * F32(1.4426950408889634) + ROUND)
-    n = _above(bits, ROUND_BITS)  # FAST would cancel a subtraction of floats
+    n, power = _whole(x)
     r = x - n * F32(0.693359375) + n * F32(2.12194440e-4)  # ln 2 in two parts
     p = F32(1 / 5040)
     p = p * r + F32(1 / 720)
@@ -141,13 +148,26 @@ def _powers(x, least):
     p = p * r + F32(1 / 24)
     p = p * r + F32(1 / 6)
     p = p * r + F32(1 / 2)
-    return _float_of_bits(bits << U32(23)), p * r * r + r
+    return power, p * r * r + r
 
 
 @njit(inline="always")
 def _expm1(x):
     """exp(x) - 1 for x <= 0."""
     power, p = _powers(x, F32(-20))  # there it is -1
+    return power * p + (power - F32(1))
+
+
+@njit(inline="always")
+def _expm1_of_bf16(x):
+    """exp(x) - 1 for x <= 0 to 2 ** -17, where x itself is known to 2 ** -9."""
+    x = max(x, F32(-20))
+    n, power = _whole(x)
+    r = x - n * F32(0.6931471805599453)
+    p = F32(4.19212144e-2)  # of all quartics that begin with r, that of the least error
+    p = p * r + F32(1.67539011e-1)
+    p = p * r + F32(4.99989508e-1)
+    p = p * r * r + r
     return power * p + (power - F32(1))
 
 
@@ -171,6 +191,23 @@ def _activated_of(x, curved):
     return lambda x, curved: max(x, F32(0)) + _expm1(min(x, F32(0)))
 
 
+def _active(x, i, r, t, curved):
+    raise NotImplementedError
+
+
+@overload(_active, inline="always")
+def _active_of(x, i, r, t, curved):
+    """The activation of a number of x (B, R, T), as precise as x is."""
+    if isinstance(curved, types.NoneType) or x.dtype == types.float32:
+        return lambda x, i, r, t, curved: _activated(_read(x, i, r, t), curved)
+
+    def active(x, i, r, t, curved):
+        value = _read(x, i, r, t)
+        return max(value, F32(0)) + _expm1_of_bf16(min(value, F32(0)))
+
+    return active
+
+
 def _slope(y, curved):
     raise NotImplementedError
 
@@ -191,7 +228,7 @@ def _kept(active, x, i, r, t, curved):
 def _kept_of(active, x, i, r, t, curved):
     """The activation of x, once more: an exponential was kept in `active`; what ReLU does costs less than memory."""
     if isinstance(curved, types.NoneType):
-        return lambda active, x, i, r, t, curved: _activated(_read(x, i, r, t), curved)
+        return lambda active, x, i, r, t, curved: _active(x, i, r, t, curved)
     return lambda active, x, i, r, t, curved: active[r, t]
 
 
@@ -316,14 +353,14 @@ def _forward(x, gain, shift, out, moments, eps, curved, blocks, room):
         there = _room_like(out, room[7], 1, length)
     for i in range(batch):
         # about a value of the sample itself, or the variance of a large mean would cancel
-        origin = _activated(_read(x, i, 0, 0), curved)
+        origin = _active(x, i, 0, 0, curved)
         total[:] = 0
         square[:] = 0
         to, ahead = _address(out, i), _address(x, i + 1)
         for r in range(rows):
             _fetch_to_write(to + r * line, line)
             for t in range(length):
-                y = _activated(_read(x, i, r, t), curved)
+                y = _active(x, i, r, t, curved)
                 _keep(active, r, t, y, curved)
                 y -= origin
                 total[t] += y
@@ -390,7 +427,7 @@ def _backward(x, gain, moments, grad, of_x, of_shift, of_gain, curved, blocks, r
         for r in range(rows):
             _fetch_to_write(of_sample + r * line, line)
             for t in range(length):
-                y = _activated(_read(x, i, r, t), curved)
+                y = _active(x, i, r, t, curved)
                 _keep(active, r, t, y, curved)
                 d = _read(there, k, r, t)
                 sum_grad[t] += d

@@ -9,6 +9,8 @@ address in each of k tensors. Who works on which piece does not matter: no sum g
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numba import carray, njit
@@ -19,17 +21,21 @@ F32 = np.float32
 PIECE = 1 << 14
 
 
-def _pieces(*kinds):
-    """The table of k lists of tensors: the n-th of every list are alike in shape and memory."""
-    lengths = np.array([tensor.numel() for tensor in kinds[0]], np.int64)
-    first = np.array([[t.data_ptr() for t in tensors] for tensors in zip(*kinds, strict=True)])
+@lru_cache(maxsize=64)
+def _cut(lengths):
+    """Of tensors of these lengths, for every piece: which it is of, how many bytes lie before it, and its length."""
+    lengths = np.array(lengths, np.int64)
     counts = -(-lengths // PIECE)
     of = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(of)) - np.repeat(counts.cumsum() - counts, counts)
-    table = np.empty((len(of), 1 + len(kinds)), np.int64)
-    table[:, 0] = np.minimum(lengths[of] - PIECE * number, PIECE)
-    table[:, 1:] = first[of] + 4 * PIECE * number[:, None]
-    return torch.from_numpy(table)
+    return of, 4 * PIECE * number, np.minimum(lengths[of] - PIECE * number, PIECE)
+
+
+def _pieces(*kinds):
+    """The table of k lists of tensors: the n-th of every list are alike in shape and memory."""
+    of, before, length = _cut(tuple(map(torch.Tensor.numel, kinds[0])))
+    addresses = np.array([list(map(torch.Tensor.data_ptr, tensors)) for tensors in kinds])
+    return torch.from_numpy(np.vstack((length, addresses[:, of] + before)).T.copy())
 
 
 @njit(cache=True, fastmath=FAST, error_model="numpy", forceinline=True)

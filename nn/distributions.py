@@ -57,8 +57,6 @@ def _drawing(name: str, draw: Callable[..., Tensor]) -> None:
     torch.library.define(f"reprise::{name}", "(Tensor like, Tensor? after) -> Tensor")
     torch.library.impl(f"reprise::{name}", "CPU", on_cpu)
     torch.library.register_fake(f"reprise::{name}", _in_shape)
-    # nothing depends on `like` but shapes, nor on `after` but the order
-    torch.library.register_autograd(f"reprise::{name}", lambda ctx, grad: (None, None))
 
 
 _drawing("normal", torch.randn)

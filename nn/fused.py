@@ -60,15 +60,15 @@ def activate_and_norm(
     x: Tensor, act: nn.Module, norm: nn.GroupNorm, move: Move | None = None
 ) -> Tensor:
     """norm(act(x)): (B, C, H, W) -> the same, in x's precision; with a move, of (B, C, P, 1), its pixels moved then."""
-    if not (_enabled and fusible(act, norm) and x.device.type == "cpu" and is_dense(x)):
+    if not (_enabled and fusible(act, norm) and x.is_cpu and is_dense(x)):
         plain: Tensor = norm(act(x))
         return plain if move is None else moved(plain, move)
     alpha = 1.0 if isinstance(act, nn.CELU) else 0.0
     if torch.compiler.is_compiling():
         axes, order = ([], []) if move is None else (list(move.axes), list(move.order))
-        found: Tensor = torch.ops.reprise.activate_and_norm(
+        found: Tensor = _ByOperators.apply(  # type: ignore[no-untyped-call]
             x, norm.weight, norm.bias, norm.num_groups, norm.eps, alpha, axes, order
-        )[0]
+        )
         return found
     to = None if move is None else blocks(move, x.shape[1])
     out: Tensor = _ActivateAndNorm.apply(  # type: ignore[no-untyped-call]
@@ -164,7 +164,8 @@ def fusible(act: nn.Module, norm: nn.Module) -> bool:
 
 def is_dense(x: Tensor) -> bool:
     """Whether a kernel can read x (B, C, H, W): channels-last memory, fp32 or bf16."""
-    return x.dtype in (torch.float32, torch.bfloat16) and x.permute(0, 2, 3, 1).is_contiguous()
+    known = x.dtype in (torch.float32, torch.bfloat16)
+    return known and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _forward(
@@ -263,19 +264,33 @@ def _backward_in_shape(
     return of_x, x.new_empty((2, x.shape[1]), dtype=torch.float32)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, _, _, _, *ctx.rest = inputs
-    ctx.save_for_backward(x, weight, output[1])
-
-
-def _differentiated(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    of_x, of_tile = torch.ops.reprise.activate_and_norm_backward(*ctx.saved_tensors, grad, *ctx.rest)  # fmt: skip
-    return of_x, of_tile[0], of_tile[1], None, None, None, None, None
-
-
 torch.library.register_fake("reprise::activate_and_norm", _in_shape)
 torch.library.register_fake("reprise::activate_and_norm_backward", _backward_in_shape)
-torch.library.register_autograd("reprise::activate_and_norm", _differentiated, setup_context=_keep)
+
+
+class _ByOperators(torch.autograd.Function):
+    """The operators know nothing of gradients: one that does is two calls of Python, and for a compiler no better."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, alpha: float,
+        axes: list[int], order: list[int],
+    ) -> Tensor:  # fmt: skip
+        out: Tensor
+        out, moments = torch.ops.reprise.activate_and_norm(
+            x, weight, bias, groups, eps, alpha, axes, order
+        )
+        ctx.save_for_backward(x, weight, moments)
+        ctx.alpha, ctx.axes, ctx.order = alpha, axes, order
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, moments = ctx.saved_tensors
+        of_x, of_tile = torch.ops.reprise.activate_and_norm_backward(
+            x, weight, moments, grad, ctx.alpha, ctx.axes, ctx.order
+        )
+        return of_x, of_tile[0], of_tile[1], None, None, None, None, None
 
 
 def _densely(x: Tensor) -> Tensor:

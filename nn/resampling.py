@@ -29,10 +29,9 @@ def resample(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool)
     Boxes are those of `interpolation`. One source may serve all boxes. add: their sum, (B, 1, C, side, side).
     """
     source, scale, shift = source.float(), scale.float(), shift.float()
-    if torch.compiler.is_compiling():
-        found: Tensor = torch.ops.reprise.resample(source, scale, shift, side, add)
-        return found
-    return _Resample.apply(source, scale, shift, side, add)  # type: ignore[no-any-return, no-untyped-call]
+    kind = _ByOperators if torch.compiler.is_compiling() else _Resample
+    found: Tensor = kind.apply(source, scale, shift, side, add)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _forward(source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool) -> Tensor:
@@ -105,21 +104,29 @@ def _backward_in_shape(
     return of_source, scale.new_empty(scale.shape), shift.new_empty(shift.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-
-
-def _differentiated(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    wanted = ctx.needs_input_grad[0]
-    of_source, of_scale, of_shift = torch.ops.reprise.resample_backward(*ctx.saved_tensors, grad, wanted)  # fmt: skip
-    return of_source if wanted else None, of_scale, of_shift, None, None
-
-
 torch.library.impl("reprise::resample", "CPU", _forward)
 torch.library.impl("reprise::resample_backward", "CPU", _backward_on_cpu)
 torch.library.register_fake("reprise::resample", _in_shape)
 torch.library.register_fake("reprise::resample_backward", _backward_in_shape)
-torch.library.register_autograd("reprise::resample", _differentiated, setup_context=_keep)
+
+
+class _ByOperators(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, source: Tensor, scale: Tensor, shift: Tensor, side: int, add: bool
+    ) -> Tensor:
+        ctx.save_for_backward(source, scale, shift)
+        out: Tensor = torch.ops.reprise.resample(source, scale, shift, side, add)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        source, scale, shift = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[0]
+        of_source, of_scale, of_shift = torch.ops.reprise.resample_backward(
+            source, scale, shift, grad, wanted
+        )
+        return of_source if wanted else None, of_scale, of_shift, None, None
 
 
 @lru_cache

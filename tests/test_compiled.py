@@ -118,18 +118,20 @@ def test_layers_have_their_kernels_when_compiled(precision: engine.Precision) ->
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("axes", [[], [4, 4, 2, 2], [2, 4, 8]])
-def test_the_operator_of_norms_keeps_what_torchs_compiler_asks_of_one(
+def test_the_operators_of_norms_keep_what_torchs_compiler_asks_of_them(
     axes: list[int], dtype: torch.dtype
 ) -> None:
-    """Shapes, memory and gradients as it says they are, whether pixels are moved and whether kernels can move them."""
+    """Shapes and memory as they say they are, whether pixels are moved and whether kernels can move them."""
     pytest.importorskip("numba", reason="compiled kernels need the extra `fast`")
     x = torch.randn(2, 12, 64, 1).to(dtype).to(memory_format=torch.channels_last)
     weight, bias = torch.rand(12), torch.rand(12)
-    given = [part.requires_grad_() for part in (x, weight, bias)]
     order = {0: [], 4: [0, 2, 1, 3], 3: [2, 0, 1]}[len(axes)]
-    torch.library.opcheck(
-        torch.ops.reprise.activate_and_norm.default, (*given, 1, 1e-5, 1.0, axes, order)
-    )
+    forward = torch.ops.reprise.activate_and_norm.default
+    backward = torch.ops.reprise.activate_and_norm_backward.default
+    torch.library.opcheck(forward, (x, weight, bias, 1, 1e-5, 1.0, axes, order))
+    out, moments = forward(x, weight, bias, 1, 1e-5, 1.0, axes, order)
+    grad = torch.randn_like(out)
+    torch.library.opcheck(backward, (x, weight, moments, grad, 1.0, axes, order))
 
 
 def test_an_interrupted_run_ends_in_the_same_weights_and_stays_compiled(tmp_path: Path) -> None:

@@ -110,6 +110,17 @@ def test_the_exponential_is_right_to_the_last_places() -> None:
     assert float((out - exact).abs().max()) < 1e-6
 
 
+def test_in_bf16_nearly_every_value_is_the_nearest_to_the_exact_one() -> None:
+    """The exponential is an error far below the rounding, which 1 % could not tell from a coin on the edge."""
+    x = -torch.logspace(-6, 1.9, 4096).view(1, 1, 64, 64).bfloat16()
+    norm = nn.GroupNorm(1, 1, eps=0.0)
+    with torch.no_grad(), kernels(True):
+        out = activate_and_norm(x, nn.CELU(), norm)
+    exact = torch.expm1(x.double())
+    exact = (exact - exact.mean()) / exact.std(unbiased=False)
+    assert float((out != exact.bfloat16()).double().mean()) < 0.01
+
+
 def test_a_large_mean_does_not_cost_the_variance() -> None:
     torch.manual_seed(0)
     x, grad, norm = 1000 + batch((4, 8, 8, 8)), batch((4, 8, 8, 8)), norm_of(8, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -99,12 +100,17 @@ def test_the_result_does_not_depend_on_the_number_of_threads(threads: int) -> No
 
 
 @pytest.mark.parametrize("add", [False, True])
-def test_the_operator_for_torchs_compiler_is_the_same_function(add: bool) -> None:
+def test_the_operators_for_torchs_compiler_are_the_same_function(add: bool) -> None:
     scale, shift = boxes(3)
     source = torch.rand(len(BOXES), 3, 2, SIDE, SIDE)
     inputs = [part.clone().requires_grad_() for part in (source, scale, shift)]
-    operator = torch.ops.reprise.resample
-    torch.library.opcheck(operator.default, (*inputs, CANVAS, add))
+    forward, backward = (
+        getattr(torch.ops.reprise, name).default for name in ("resample", "resample_backward")
+    )
+    operator: Any = resampling._ByOperators.apply
+    torch.library.opcheck(forward, (source, scale, shift, CANVAS, add))
+    grad = torch.rand_like(forward(source, scale, shift, CANVAS, add))
+    torch.library.opcheck(backward, (source, scale, shift, grad, True))
     again = [part.clone().requires_grad_() for part in (source, scale, shift)]
     out = operator(*inputs, CANVAS, add)
     with kernels(True):

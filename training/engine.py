@@ -324,8 +324,11 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 << 20), (M_ARENA_MAX, 1))
+    M_MXFAST, M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = 1, -1, -2, -4, -8
+    settings = (
+        (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 64 << 20), (M_ARENA_MAX, 1),
+        (M_MXFAST, 0),  # or the scraps beside aligned blocks are gathered at every large request
+    )  # fmt: skip
     accepted = [mallopt(parameter, value) == 1 for parameter, value in settings]
     _in_huge_pages(ROOM)
     return all(accepted)

@@ -149,14 +149,18 @@ def _is_plain(p: Tensor) -> bool:
     return (
         g is not None
         and p.dtype == g.dtype == torch.float32
-        and p.device.type == "cpu"
+        and p.is_cpu
         and (
             p.is_contiguous()
             or (p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last))
         )
-        # the stride of an axis of one says nothing
-        and all(a == b for n, a, b in zip(p.shape, p.stride(), g.stride(), strict=True) if n > 1)
+        and (p.stride() == g.stride() or _is_alike(p, g))
     )
+
+
+def _is_alike(p: Tensor, g: Tensor) -> bool:
+    """Whether two tensors of one shape lie alike in memory: the stride of an axis of one says nothing."""
+    return all(a == b for n, a, b in zip(p.shape, p.stride(), g.stride(), strict=True) if n > 1)
 
 
 @lru_cache
